@@ -1,0 +1,202 @@
+"""The data sets of the CIFAR scripts, by the names that `--dataset` takes."""
+
+from __future__ import annotations
+
+import difflib
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from utils.digits import CLASSES as DIGITS
+from utils.digits import digit_images
+from utils.errors import UserError
+from utils.image_folder import load_folder
+from utils.images import (
+    Augmentation,
+    ImageSet,
+    Normalise,
+    TestImages,
+    TrainImages,
+    channel_statistics,
+)
+from utils.loader import Loader
+from utils.order import test_spans, train_spans
+
+if TYPE_CHECKING:
+    from utils.distributed import World
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set ready for training: its loaders, and what a model and a user need to know."""
+
+    name: str
+    train: Loader
+    test: Loader
+    num_classes: int
+    in_channels: int
+    classes: tuple[str, ...] | None
+    description: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled image data set before it is batched; `statistics` are its channels' mean, std."""
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    augmentation: Augmentation
+
+
+def build_data(args: Namespace, world: World) -> Data:
+    """Return the data set `--dataset` names, read from `--path`, as this process's loaders.
+
+    Read from `args`: dataset, path, workers, train_batch, test_batch, manualSeed, and for event
+    recordings timesteps and pin_memory; `mean` and `std`, where given, replace the data set's own.
+    Raises UserError for an unknown name and for missing or damaged data.
+    """
+    if args.dataset not in _DATASETS:
+        raise UserError(_unknown(args.dataset))
+    return _DATASETS[args.dataset](args, world)
+
+
+def known_datasets() -> list[str]:
+    """Return the names that `--dataset` takes."""
+    return list(_DATASETS)
+
+
+def _unknown(name: str) -> str:
+    lower = {known.lower(): known for known in _DATASETS}
+    nearest = difflib.get_close_matches(name.lower(), lower, n=1)
+    hint = f"; did you mean {lower[nearest[0]]}?" if nearest else ""
+    return f"--dataset {name}: unknown, choose one of {', '.join(_DATASETS)}{hint}"
+
+
+def _cifar10(args: Namespace, world: World) -> Data:
+    from torchvision.datasets import CIFAR10
+
+    statistics = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    return _batched(_torchvision_images(CIFAR10, statistics, args, world), args, world)
+
+
+def _cifar100(args: Namespace, world: World) -> Data:
+    from torchvision.datasets import CIFAR100
+
+    statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+    return _batched(_torchvision_images(CIFAR100, statistics, args, world), args, world)
+
+
+def _digits(args: Namespace, world: World) -> Data:
+    train, test = digit_images(args.path)
+    statistics = channel_statistics(train.images)
+    # A mirrored digit is no digit: shifts only.
+    images = Images(train, test, DIGITS, statistics, Augmentation(flip=False))
+    return _batched(images, args, world)
+
+
+def _folder(args: Namespace, world: World) -> Data:
+    train, test, classes = load_folder(args.path, workers=args.workers, quiet=not world.is_main)
+    images = Images(train, test, classes, channel_statistics(train.images), Augmentation())
+    return _batched(images, args, world)
+
+
+def _cifar10_dvs(args: Namespace, world: World) -> Data:
+    from utils import cifar10_dvs
+
+    train, test, num_classes, description = cifar10_dvs.build(args, world)
+    return Data(args.dataset, train, test, num_classes, 2, None, description)
+
+
+_DATASETS: dict[str, Callable[[Namespace, World], Data]] = {
+    "cifar10": _cifar10,
+    "cifar100": _cifar100,
+    "digits": _digits,
+    "folder": _folder,
+    "CIFAR10DVS": _cifar10_dvs,
+}
+
+
+def _torchvision_images(dataset_class, statistics, args: Namespace, world: World) -> Images:
+    """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
+    if world.is_main:
+        _download(dataset_class, args.path)
+    world.barrier()
+    train, test = (dataset_class(args.path, train=half, download=False) for half in (True, False))
+    return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
+
+
+def _download(dataset_class, path: str) -> None:
+    """Make sure that the data are below `path`, checked by torchvision's md5 sums."""
+    try:
+        dataset_class(path, download=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--path {path}: no {dataset_class.__name__} here, and its download failed ({reason});"
+            f" put {dataset_class.filename} or its unpacked {dataset_class.base_folder}/ there"
+        ) from error
+
+
+def _bytes(dataset) -> ImageSet:
+    """Return a torchvision CIFAR data set `(N, H, W, C)` as an image set `(N, C, H, W)`."""
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(dataset.targets))
+
+
+def _batched(images: Images, args: Namespace, world: World) -> Data:
+    """Put the images on the device and return them behind their loaders."""
+    _check_batches(images, args, world)
+    mean, std = _statistics(images, args)
+    normalise = Normalise(mean, std, world.device)
+    train, test = images.train.to(world.device), images.test.to(world.device)
+    parts = train_spans(len(train), args.train_batch, world.rank, world.size)
+    train_loader = TrainImages(train, normalise, images.augmentation, parts, args.manualSeed)
+    parts = test_spans(len(test), args.test_batch, world.rank, world.size)
+    return Data(
+        name=args.dataset,
+        train=train_loader,
+        test=TestImages(test, normalise, parts),
+        num_classes=len(images.classes),
+        in_channels=train.images.shape[1],
+        classes=images.classes,
+        description=_describe(args.dataset, images, mean, std),
+    )
+
+
+def _check_batches(images: Images, args: Namespace, world: World) -> None:
+    """Refuse a batch, or a training set, that leaves a process without a sample."""
+    if args.train_batch < world.size:
+        raise UserError(
+            f"--train-batch {args.train_batch}: {world.size} processes share it, one sample each"
+            " at least"
+        )
+    if len(images.train) < world.size:
+        raise UserError(
+            f"--path {args.path}: {len(images.train)} training images for {world.size} processes;"
+            " start fewer"
+        )
+
+
+def _statistics(images: Images, args: Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation to normalise with: those given, else the data set's own."""
+    mean, std = images.statistics
+    return getattr(args, "mean", None) or mean, getattr(args, "std", None) or std
+
+
+def _describe(name: str, images: Images, mean, std) -> str:
+    channels, height, width = images.train.images.shape[1:]
+    augmentation = f"crop {images.augmentation.padding}" + ", flip" * images.augmentation.flip
+    return (
+        f"{name}: {len(images.train):,} training and {len(images.test):,} test images"
+        f" {channels}x{height}x{width}, {len(images.classes)} classes, mean {_short(mean)},"
+        f" std {_short(std)}, training with random {augmentation}"
+    )
+
+
+def _short(values) -> str:
+    return " ".join(f"{value:.4f}" for value in values)

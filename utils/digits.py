@@ -1,0 +1,61 @@
+"""The embedded digits: 1,797 handwritten digits of 8x8 pixels (see data/README.md)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from utils.errors import UserError
+from utils.images import ImageSet
+
+FILE = "digits.npz"
+EMBEDDED = Path(__file__).resolve().parents[1] / "data"
+LEVELS = 16  # the grey levels are 0..16
+CLASSES = tuple("0123456789")
+
+
+def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
+    """Return images `(1797, 8, 8)` with grey levels 0..16 and labels `(1797,)`, both uint8.
+
+    Taken from `<path>/digits.npz`, else from the repository's own data folder. Raises UserError
+    where neither exists or the file cannot be read.
+    """
+    candidates = [Path(path) / FILE, EMBEDDED / FILE]
+    file = next((f for f in candidates if f.is_file()), None)
+    if file is None:
+        raise UserError(f"--path {path}: no {FILE} here or in {EMBEDDED}; restore it from git")
+    try:
+        with np.load(file) as arrays:
+            return arrays["images"], arrays["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"--path: cannot read {file} ({error}); remove it") from error
+
+
+def split_digits(labels: np.ndarray, test_share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the training and test digits: a fixed split, alike in every class."""
+    rng = np.random.RandomState(0)  # the one generator whose stream NumPy promises never to change
+    train, test = [], []
+    for digit in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == digit))
+        cut = round(test_share * len(members))
+        test.append(members[:cut])
+        train.append(members[cut:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def digit_images(path: str | Path = EMBEDDED) -> tuple[ImageSet, ImageSet]:
+    """Return the training and test digits as images `(N, 3, 32, 32)`, enlarged bilinearly.
+
+    Raises UserError as `load_digits` does.
+    """
+    images, labels = load_digits(path)
+    grey = torch.from_numpy(images).float()[:, None] * (255 / LEVELS)
+    large = F.interpolate(grey, size=(32, 32), mode="bilinear", align_corners=False)
+    pixels = large.round().to(torch.uint8).repeat(1, 3, 1, 1)
+    targets = torch.from_numpy(labels).long()
+    train, test = split_digits(labels)
+    return ImageSet(pixels[train], targets[train]), ImageSet(pixels[test], targets[test])

@@ -1,0 +1,134 @@
+"""Image sets held in memory as bytes, and their batches, augmented on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from utils.loader import Batch, Loader
+from utils.order import Span, epoch_generator
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images `(N, C, H, W)` in uint8 and labels `(N,)` in int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> ImageSet:
+        """Return the set on `device`."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop of the image's own size after zero padding (pixels), random horizontal flip."""
+
+    padding: int = 4
+    flip: bool = True
+
+
+def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel of uint8 images `(N, C, H, W)`.
+
+    Values are scaled to 0..1. A channel without any variation gets a deviation of one grey level.
+    """
+    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)])
+    share = counts.double() / counts.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ levels
+    std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt().clamp_min(1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def crop_and_flip(
+    images: torch.Tensor,
+    top: torch.Tensor,
+    left: torch.Tensor,
+    flip: torch.Tensor,
+    padding: int,
+) -> torch.Tensor:
+    """Shift each image `(N, C, H, W)` within a frame of zeros, then mirror it where `flip` is true.
+
+    `top` and `left` `(N,)` are the crop's corner in the padded image, 0 to `2 * padding`.
+    """
+    n, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4).flatten(2)
+    down = torch.arange(height, device=images.device)
+    right = torch.arange(width, device=images.device)
+    rows = top[:, None] + down  # (N, H)
+    columns = left[:, None] + torch.where(flip[:, None], width - 1 - right, right)  # (N, W)
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # (N, H, W)
+    picked = padded.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1))
+    return picked.view_as(images)
+
+
+class Normalise:
+    """Scales uint8 images to 0..1, subtracts `mean` and divides by `std`, channel by channel.
+
+    The same operations in the same order as torchvision's ToTensor and Normalize.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(-1, 1, 1)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().div_(255).sub_(self.mean).div_(self.std)
+
+
+class TrainImages(Loader):
+    """Shuffled, augmented batches; the draws of an epoch are made at once, one row a sample.
+
+    A row depends on (seed, epoch, position in the epoch) alone, so neither the world size nor
+    resuming changes which image is seen when, and how.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        normalise: Normalise,
+        augmentation: Augmentation,
+        spans: Sequence[Span],
+        seed: int,
+    ) -> None:
+        super().__init__(len(data), spans)
+        self.data, self.normalise, self.augmentation = data, normalise, augmentation
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        rng = epoch_generator(self.seed, epoch)
+        order = rng.permutation(self.num_samples)
+        corner = rng.integers(0, 2 * self.augmentation.padding + 1, (2, self.num_samples))
+        flip = rng.integers(0, 2, self.num_samples) * self.augmentation.flip
+        draws = torch.from_numpy(np.stack([order, *corner, flip]))
+        self.draws = draws.to(self.data.images.device)  # (4, num_samples)
+
+    def load(self, start: int, stop: int) -> Batch:
+        rows, top, left, flip = self.draws[:, start:stop]
+        images = self.data.images[rows]
+        images = crop_and_flip(images, top, left, flip.bool(), self.augmentation.padding)
+        return self.normalise(images), self.data.labels[rows]
+
+
+class TestImages(Loader):
+    """The images in their order, normalised."""
+
+    __test__ = False  # its name is not a request to pytest
+
+    def __init__(self, data: ImageSet, normalise: Normalise, spans: Sequence[Span]) -> None:
+        super().__init__(len(data), spans)
+        self.data, self.normalise = data, normalise
+
+    def load(self, start: int, stop: int) -> Batch:
+        return self.normalise(self.data.images[start:stop]), self.data.labels[start:stop]

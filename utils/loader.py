@@ -1,0 +1,44 @@
+"""The loader every data set provides: batches of one epoch, and the time spent waiting for them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from utils.order import Span
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Loader(ABC):
+    """Iterates over `(inputs, labels)` of one epoch on the training device.
+
+    `num_samples` counts the samples of the whole set, `len()` the batches of this process, and
+    `waited` the seconds that the consumer has waited for batches since `set_epoch`.
+    """
+
+    def __init__(self, num_samples: int, spans: Sequence[Span]) -> None:
+        self.num_samples = num_samples
+        self.spans = spans
+        self.waited = 0.0
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (from 0) that the next iteration runs over."""
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start, stop in self.spans:
+            asked = time.perf_counter()
+            batch = self.load(start, stop)
+            self.waited += time.perf_counter() - asked
+            yield batch
+
+    @abstractmethod
+    def load(self, start: int, stop: int) -> Batch:
+        """Return the samples at the positions `start` to `stop` of the epoch's order."""
