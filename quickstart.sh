@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Trains a spiking ResNet-18 on real handwritten digits, evaluates it and says what came out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/environment.sh
+
+stem=preresnet.resnet18_lif_quickstart
+network=(--dataset digits --model preresnet.resnet18_lif --name _quickstart
+    --timesteps 2 --Vth 0.6 --alpha 0.5 --Vth_bound 0.001 --delta_t 0.1)
+training=(--epochs 6 --train-batch 64 --lr 0.05 --warmup 20 --manualSeed 1)
+
+# run ARGUMENT...: the training program; its exact command line is shown first.
+run() {
+    local command=("$VENV/bin/python" -u cifar/main_single_gpu.py "$@")
+    echo "\$ ${command[*]}"
+    "${command[@]}"
+}
+
+prepare_environment requirements.txt
+run "${network[@]}" "${training[@]}"
+run "${network[@]}" --evaluate --resume "${stem}_best.pth" --rate_stat 1
+"$VENV/bin/python" scripts/summary.py "checkpoint/digits/$stem"

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs the tests, in an environment that the first call sets up; arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/environment.sh
+
+prepare_environment requirements.txt requirements-test.txt
+exec "$VENV/bin/python" -m pytest "$@"
