@@ -1,0 +1,191 @@
+import hashlib
+import pickle
+import sys
+from argparse import Namespace
+from types import ModuleType, SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from cifar.loaders import build_data, known_datasets
+from utils.errors import UserError
+
+
+class OneOf:
+    """Stands in for one process of `size`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank=0, size=1):
+        self.rank, self.size, self.is_main = rank, size, rank == 0
+        self.barriers = 0
+
+    def barrier(self):
+        self.barriers += 1
+
+
+def arguments(dataset="digits", path="nowhere", **changes):
+    values = {"workers": 2, "train_batch": 128, "test_batch": 50, "manualSeed": 1}
+    return Namespace(dataset=dataset, path=str(path), **{**values, **changes})
+
+
+def labels_of(loader):
+    return [label for _, labels in loader for label in labels.tolist()]
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """A CIFAR-10 of 50 + 10 random images in the genuine format, passing torchvision's check."""
+    folder = tmp_path / datasets.CIFAR10.base_folder
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return name, hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    def batch(name):
+        pixels = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        return write(name, {"data": pixels, "labels": list(range(10))})
+
+    train = [batch(f"data_batch_{k}") for k in range(1, 6)]
+    name, md5 = write("batches.meta", {"label_names": list("abcdefghij")})
+    meta = {"filename": name, "key": "label_names", "md5": md5}
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", train)
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [batch("test_batch")])
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    return tmp_path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: every request fails as it does without one."""
+
+    def refuse(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlretrieve", refuse)
+
+
+def test_digits_are_ready_without_any_preparation():
+    data = build_data(arguments(), OneOf())
+    assert (data.name, data.num_classes, data.in_channels) == ("digits", 10, 3)
+    assert (data.train.num_samples, data.test.num_samples) == (1438, 359)
+    assert (len(data.train), len(data.test)) == (12, 8)
+    assert "1,438 training and 359 test images" in data.description
+    images = torch.cat([images for images, _ in data.test])
+    assert abs(images.mean()) < 0.05 and abs(images.std() - 1) < 0.05
+
+
+def test_cifar10_is_read_as_torchvision_reads_it(cifar10):
+    data = build_data(arguments("cifar10", cifar10), OneOf())
+    original = datasets.CIFAR10(cifar10, train=False)
+    images, labels = next(iter(data.test))
+    mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
+    expected = (torch.from_numpy(original.data).float() / 255 - mean) / std
+    assert torch.equal(images, expected.permute(0, 3, 1, 2))
+    assert labels.tolist() == original.targets
+    assert data.classes == tuple("abcdefghij") and data.train.num_samples == 50
+
+
+@pytest.mark.parametrize("rank, downloads", [(0, [True]), (1, [])])
+def test_only_the_main_process_downloads_and_the_others_wait(cifar10, monkeypatch, rank, downloads):
+    asked = []
+    genuine = datasets.CIFAR10.download
+    monkeypatch.setattr(
+        datasets.CIFAR10, "download", lambda self: (asked.append(True), genuine(self))
+    )
+    world = OneOf(rank, 2)
+    build_data(arguments("cifar10", cifar10), world)
+    assert asked == downloads and world.barriers == 1
+
+
+@pytest.mark.parametrize(
+    "name, archive",
+    [("cifar10", "cifar-10-python.tar.gz"), ("cifar100", "cifar-100-python.tar.gz")],
+)
+def test_a_root_without_the_data_and_no_network(tmp_path, offline, name, archive):
+    with pytest.raises(UserError, match=f"--path .*no route to host.*{archive}") as caught:
+        build_data(arguments(name, tmp_path), OneOf())
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_data_are_never_used(cifar10, offline):
+    with open(cifar10 / datasets.CIFAR10.base_folder / "test_batch", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(UserError, match="--path"):
+        build_data(arguments("cifar10", cifar10), OneOf())
+
+
+def test_folder_takes_mean_and_deviation_from_the_training_images(tmp_path):
+    write_folder(tmp_path)
+    data = build_data(arguments("folder", tmp_path), OneOf())
+    assert data.classes == ("a", "b") and "mean 0.5000 0.5000 0.5000" in data.description
+    images, labels = next(iter(data.test))
+    torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
+    assert labels.tolist() == [0, 1]
+
+
+def test_given_mean_and_deviation_replace_the_data_sets_own(tmp_path):
+    write_folder(tmp_path)
+    changes = {"mean": [0.0, 0.0, 0.0], "std": [0.5, 0.5, 0.5]}
+    images, _ = next(iter(build_data(arguments("folder", tmp_path, **changes), OneOf()).test))
+    torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([0.0, 2.0]))
+
+
+def write_folder(root):
+    from PIL import Image
+
+    for part in ("train", "val"):
+        for name, level in (("a", 0), ("b", 255)):
+            (root / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (level,) * 3).save(root / part / name / "0.png")
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_see_the_test_set_once_and_share_the_training_batches(size):
+    args = arguments(train_batch=64)
+    shares = [build_data(args, OneOf(rank, size)) for rank in range(size)]
+    alone = build_data(args, OneOf())
+    assert [x for data in shares for x in labels_of(data.test)] == labels_of(alone.test)
+    first = [label for data in shares for label in next(iter(data.train))[1].tolist()]
+    assert first == next(iter(alone.train))[1].tolist()
+
+
+def test_a_batch_smaller_than_the_number_of_processes():
+    with pytest.raises(UserError, match="--train-batch 2: 3 processes"):
+        build_data(arguments(train_batch=2), OneOf(0, 3))
+
+
+def test_fewer_training_images_than_processes(tmp_path):
+    write_folder(tmp_path)
+    with pytest.raises(UserError, match="--path .*2 training images for 3 processes"):
+        build_data(arguments("folder", tmp_path), OneOf(0, 3))
+
+
+def test_event_recordings_come_from_their_own_module(monkeypatch):
+    module = ModuleType("utils.cifar10_dvs")
+    module.build = lambda args, world: ("train", "test", 7, f"frames of {args.path}")
+    monkeypatch.setitem(sys.modules, "utils.cifar10_dvs", module)
+    monkeypatch.setattr("utils.cifar10_dvs", module, raising=False)
+    data = build_data(arguments("CIFAR10DVS", "here"), OneOf())
+    assert (data.train, data.test, data.num_classes, data.in_channels) == ("train", "test", 7, 2)
+    assert data.description == "frames of here"
+
+
+def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
+    with pytest.raises(UserError) as caught:
+        build_data(arguments("cifar10dvs"), OneOf())
+    message = str(caught.value)
+    assert all(name in message for name in known_datasets())
+    assert message.startswith("--dataset cifar10dvs: ") and message.endswith("CIFAR10DVS?")
+
+
+def test_a_name_like_no_other_gets_no_suggestion():
+    with pytest.raises(UserError) as caught:
+        build_data(arguments("mnist"), SimpleNamespace())
+    assert "did you mean" not in str(caught.value)
