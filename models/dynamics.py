@@ -1,0 +1,231 @@
+"""The equations of IF and LIF neurons: pure functions, one source for every engine.
+
+Both neurons are one recursion with different constants (method.md section 2):
+
+    u <- decay * u + gain * z_t          membrane potential, u = 0 before the first step
+    fires where u >= alpha * Vth,        u <- u - Vth there
+    s_t = amplitude * Vth where it fired, 0 elsewhere
+
+and their gradients see a train only through v-weighted means, v_t summing to 1:
+
+    r = sum_t v_t s_t                    representation (firing rate)
+    x = sum_t v_t z_t,   R = T * sum_t v_t g_t
+    dL/dz_t = leak / T * R * 1[x inside (0, ceiling * Vth)]       the same for every t
+    dL/dVth = Vth_scale * sum of R * 1[x > ceiling * Vth]
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.setting import NeuronSetting
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Constants of one kind of neuron, named as in the equations above."""
+
+    timesteps: int
+    alpha: float
+    decay: float
+    gain: float
+    amplitude: float
+    leak: float
+    ceiling: float
+    Vth_scale: float
+    weights: tuple[float, ...]  # v_t
+    closed: bool  # IF counts both ends of the interval as inside, LIF neither
+
+    @classmethod
+    def integrate_and_fire(cls, setting: NeuronSetting, Vth_scale: float = 1.0) -> Dynamics:
+        T = setting.timesteps
+        return cls(
+            timesteps=T,
+            alpha=setting.alpha,
+            decay=1.0,
+            gain=1.0,
+            amplitude=1.0,
+            leak=1.0,
+            ceiling=1.0,
+            Vth_scale=Vth_scale,
+            weights=(1.0 / T,) * T,
+            closed=True,
+        )
+
+    @classmethod
+    def leaky_integrate_and_fire(cls, setting: NeuronSetting) -> Dynamics:
+        T, tau, delta_t = setting.timesteps, setting.tau, setting.delta_t
+        decay = math.exp(-delta_t / tau)
+        weights = [decay ** (T - t) for t in range(1, T + 1)]
+        total = sum(weights)
+        return cls(
+            timesteps=T,
+            alpha=setting.alpha,
+            decay=decay,
+            gain=1.0 - decay,
+            amplitude=1.0 / delta_t,
+            leak=1.0 / tau,
+            ceiling=tau / delta_t,
+            Vth_scale=delta_t,
+            weights=tuple(w / total for w in weights),
+            closed=False,
+        )
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the v-weighted mean is the plain mean over time (IF)."""
+        return self.closed
+
+
+def step(u: Tensor, z: Tensor, Vth: Tensor, d: Dynamics) -> tuple[Tensor, Tensor]:
+    """One timestep: `(u, z_t) -> (u, fired)`, elementwise; `fired` is bool."""
+    u = u + z if d.decay == d.gain == 1.0 else d.decay * u + d.gain * z
+    fired = u >= d.alpha * Vth
+    return torch.where(fired, u - Vth, u), fired
+
+
+def masks(x: Tensor, Vth: Tensor, d: Dynamics) -> tuple[Tensor, Tensor]:
+    """`(1[x inside], 1[x above])` of the mean input `x`: where z, and where Vth, gets gradient."""
+    top = d.ceiling * Vth
+    inside = (x >= 0) & (x <= top) if d.closed else (x > 0) & (x < top)
+    return inside, x > top
+
+
+def weighted_mean(train: Tensor, d: Dynamics) -> Tensor:
+    """`sum_t v_t a_t` of a train `(T, ...)`."""
+    if d.uniform:
+        return train.mean(0)
+    v = torch.tensor(d.weights, dtype=train.dtype, device=train.device)
+    return torch.tensordot(v, train, dims=1)
+
+
+class Affine(NamedTuple):
+    """BatchNorm as the neuron sees it: `z = gamma * yh + beta`, `yh = (y - mean) * inv_std`."""
+
+    mean: Tensor
+    inv_std: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+    @property
+    def slope(self) -> Tensor:
+        return self.gamma * self.inv_std
+
+    @property
+    def offset(self) -> Tensor:
+        return self.beta - self.mean * self.slope
+
+
+class Folded(NamedTuple):
+    """What one neuron layer leaves behind: its train, and what the backward pass needs of it."""
+
+    spikes: Tensor  # (T, M, C) in {0, 1}, compute type
+    count: Tensor  # (M, C) spikes a neuron, uint8 up to T = 255
+    mean_u: Tensor  # (M, C) yh_u = mean_t yh_t (without BatchNorm: y_u)
+    mean_v: Tensor | None  # (M, C) yh_v = sum_t v_t yh_t; None where it is yh_u
+    inside: Tensor  # (M, C) bool
+    above: Tensor  # (M, C) bool
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The type sums and membranes are kept in: float64 for float64, else float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def spikes(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor:
+    """The train `(T, M, C)` of zeros and ones that the current `y` drives.
+
+    `y` is `(T, M, C)`, or `(M, C)` for a current that is the same at every step.
+    """
+    drive = _drive(y, affine)
+    u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
+    train = []
+    for t in range(d.timesteps):
+        u, fired = step(u, drive(t), Vth, d)
+        train.append(fired.to(dtype))
+    return torch.stack(train)
+
+
+def fold(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype) -> Folded:
+    """`spikes`, with the counts, means and masks of method.md section 4, in one pass over `y`."""
+    exact = accumulator(y.dtype)
+    drive = _drive(y, affine)
+    static = y.dim() == 2
+    u = torch.zeros(y.shape[-2:], dtype=exact, device=y.device)
+    count = torch.zeros(u.shape, dtype=torch.int32, device=y.device)
+    total_u = total_v = u
+    train = []
+    for t in range(d.timesteps):
+        u, fired = step(u, drive(t), Vth, d)
+        train.append(fired.to(dtype))
+        count = count + fired
+        if not static:
+            total_u = total_u + y[t]
+            total_v = total_v if d.uniform else total_v + d.weights[t] * y[t]
+    mean_u = y.to(exact) if static else total_u / d.timesteps
+    same = static or d.uniform
+    x = mean_u if same else total_v
+    if affine is not None:
+        x = x * affine.slope + affine.offset
+    return Folded(
+        torch.stack(train),
+        count.to(torch.uint8 if d.timesteps < 256 else torch.int16),
+        _kept(mean_u, affine, dtype),
+        None if same else _kept(total_v, affine, dtype),
+        *masks(x, Vth, d),
+    )
+
+
+def _kept(mean: Tensor, affine: Affine | None, dtype: torch.dtype) -> Tensor:
+    """A mean current as the backward pass wants it: normalised, in the compute type."""
+    return (mean if affine is None else (mean - affine.mean) * affine.inv_std).to(dtype)
+
+
+def _drive(y: Tensor, affine: Affine | None):
+    """`t -> z_t`, the neuron's input at step t in the accumulation type."""
+    exact = accumulator(y.dtype)
+    if affine is not None:
+        slope, offset = affine.slope.to(exact), affine.offset.to(exact)
+    if y.dim() == 2:
+        z = y.to(exact) if affine is None else y * slope + offset
+        return lambda t: z
+    if affine is None:
+        return lambda t: y[t].to(exact)
+    return lambda t: y[t] * slope + offset
+
+
+def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Biased variance and mean of each channel of `(M, C)`, in the accumulation type."""
+    return torch.var_mean(y.to(accumulator(y.dtype)), dim=0, correction=0)
+
+
+def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
+    """`(qh_u, qh_v)` of a current `(S, M, C)`, as `Folded.mean_u` and `.mean_v`."""
+    exact = accumulator(q.dtype)
+    mean_u = _kept(q.mean(0, dtype=exact), affine, dtype)
+    if len(q) == 1 or d.uniform:
+        return mean_u, None
+    mean_v = sum(d.weights[t] * q[t].to(exact) for t in range(d.timesteps))
+    return mean_u, _kept(mean_v, affine, dtype)
+
+
+def centre_(y: Tensor) -> None:
+    """`y_t <- y_t - y_u` in place, for a current `(T, M, C)`."""
+    y.sub_(y.to(accumulator(y.dtype)).mean(0))
+
+
+def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
+    """`y <- y + scale * a + shift` in place, rounded once; `scale`, `shift` scalars or (C,)."""
+    term = a * scale if shift is None else a * scale + shift
+    y.copy_(y + term)
+
+
+def covariance(y: Tensor, q: Tensor) -> Tensor:
+    """`<<(y_t - y_u) * q_t>>` a channel, of a centred current and a train `(T, M, C)`."""
+    exact = accumulator(y.dtype)
+    return (y.to(exact) * q.to(exact)).mean((0, 1))

@@ -1,0 +1,235 @@
+"""Backward pass on tensors of batch N: method.md section 4, one autograd function an equation.
+
+Between two neuron layers a gradient is constant in time but for multiples of the current:
+
+    dy_t = dy_u + k * (y_t - y_u)        with k one number a channel
+
+so it travels as the triple `(dy_u, dy_v, k)`: its plain mean, its v-weighted mean, and k.
+Behind a neuron it is one tensor, `R = T * sum_t v_t g_t`. Handles are the graph's edges for
+these: their values are never read and take no memory, their gradients are the triple or R.
+Means are of shape `(N, C, ...)`; the arithmetic runs on their rows `(N*H*W, C)`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from models.dynamics import Dynamics
+from models.linear_maps import Conv2d, Linear
+
+
+def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """A tensor of this shape that takes no memory, to carry a gradient."""
+    return like.new_zeros(()).expand(shape)
+
+
+def rows(a: Tensor) -> Tensor:
+    """`(B, C, H, W) -> (B*H*W, C)`: a view of channels-last memory; `(B, C)` stays."""
+    return a.permute(0, 2, 3, 1).reshape(-1, a.shape[1]) if a.dim() == 4 else a
+
+
+def unrows(a: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """The inverse of `rows`, as a channels-last view."""
+    if len(shape) == 2:
+        return a
+    return a.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
+class Means(NamedTuple):
+    """Rows `yh_u`, `yh_v` (None where it is the same) of a normalised current, and `1/sigma`."""
+
+    u: Tensor
+    v: Tensor | None
+    inv_std: Tensor
+
+
+class Fire(Function):
+    """Neuron: `R -> g = leak/T * R * 1[x inside]`, `dVth = Vth_scale * sum R * 1[x above]`."""
+
+    @staticmethod
+    def forward(ctx, Vth: Tensor, inside: Tensor, above: Tensor, d: Dynamics, shape, *currents):
+        ctx.save_for_backward(inside, above)
+        ctx.d = d
+        ctx.num_currents = len(currents)
+        ctx.set_materialize_grads(False)
+        return handle(Vth, shape)
+
+    @staticmethod
+    def backward(ctx, R: Tensor | None):
+        if R is None:
+            return (None,) * (5 + ctx.num_currents)
+        inside, above = ctx.saved_tensors
+        d = ctx.d
+        r = rows(R)
+        g = unrows((d.leak / d.timesteps) * (r * inside), R.shape)
+        dVth = d.Vth_scale * (r * above).sum() if ctx.needs_input_grad[0] else None
+        return (dVth, None, None, None, None, *(g,) * ctx.num_currents)
+
+
+class Normalise(Function):
+    """BatchNorm of a whole current: `g -> (dy_u, dy_v, k)`, dgamma, dbeta.
+
+    dy_t = gamma/sigma * (g - m1 - m2 * yh_t),  m1 = <g>,  m2 = <g * yh_u>
+    dbeta = T * sum g,  dgamma = T * sum g * yh_u
+    Running statistics (`batch_statistics=False`) are constants: `dy_t = gamma/sigma * g`.
+    """
+
+    @staticmethod
+    def forward(ctx, u, v, k, gamma, beta, means: Means, shape, timesteps, batch_statistics):
+        ctx.save_for_backward(gamma, *means)
+        ctx.timesteps, ctx.batch_statistics = timesteps, batch_statistics
+        ctx.set_materialize_grads(False)
+        return handle(gamma, shape)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None):
+        if grad is None:
+            return (None,) * 9
+        gamma, mean_u, mean_v, inv_std = ctx.saved_tensors
+        g, slope = rows(grad), gamma * inv_std
+        total, dot = g.sum(0), (g * mean_u).sum(0)
+        dgamma, dbeta = ctx.timesteps * dot, ctx.timesteps * total
+        if not ctx.batch_statistics:
+            dy = unrows(slope * g, grad.shape)
+            return dy, dy, None, dgamma, dbeta, None, None, None, None
+        base, tilt = slope * (g - total / len(g)), slope * dot / len(g)
+        dy_u = unrows(base - tilt * mean_u, grad.shape)
+        dy_v = dy_u if mean_v is None else unrows(base - tilt * mean_v, grad.shape)
+        return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, None, None, None, None
+
+
+class NormaliseBranch(Function):
+    """BatchNorm inside a branch `q`: `(dy_u, dy_v, k) -> (dq_u, dq_v, k_y, k_q)`, dgamma, dbeta.
+
+    dq_t = gamma/sigma * (dy_t - m1 - m2 * qh_t),  m1 = <dy_u>,  m2 = <dy_u * qh_u> + k * C / sigma
+    with `C = <<(y_t - y_u) * (q_t - q_u)>>` a channel. What remains of dq_t beside its mean is
+    `k_y * (y_t - y_u) + k_q * (q_t - q_u)`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, u, v, k_y, k_q, gamma, beta, means: Means, C, timesteps: int, batch_statistics: bool
+    ):
+        ctx.save_for_backward(gamma, *means, C)
+        ctx.timesteps, ctx.batch_statistics = timesteps, batch_statistics
+        ctx.set_materialize_grads(False)
+        return handle(gamma, u.shape), handle(gamma, u.shape), handle(gamma, gamma.shape)
+
+    @staticmethod
+    def backward(ctx, dy_u: Tensor | None, dy_v: Tensor | None, k: Tensor | None):
+        if dy_u is None:
+            return (None,) * 10
+        gamma, mean_u, mean_v, inv_std, C = ctx.saved_tensors
+        a, slope = rows(dy_u), gamma * inv_std
+        m1, m2 = a.mean(0), (a * mean_u).mean(0)
+        if k is not None and C is not None:
+            m2 = m2 + k * C * inv_std
+        count = ctx.timesteps * len(a)
+        dgamma, dbeta = count * m2, count * m1
+        k_y = None if k is None else slope * k
+        m1, m2 = (m1, m2) if ctx.batch_statistics else (0.0, 0.0 * m2)
+
+        def through(dy: Tensor, mean: Tensor) -> Tensor:
+            return unrows(slope * (rows(dy) - m1 - m2 * mean), dy.shape)
+
+        dq_u = through(dy_u, mean_u)
+        dq_v = through(dy_v, mean_u if mean_v is None else mean_v)
+        return dq_u, dq_v, k_y, -slope * m2 * inv_std, dgamma, dbeta, None, None, None, None
+
+
+class Weigh(Function):
+    """A branch's weight: `(dq_u, dq_v, k...) -> R`, dW, dbias.
+
+    dW = wgrad(dq_u, T * p_u) + sum of k * Q,   R = T * L^T(dq_v),   dbias = sum_t dq_t
+    where each `Q = sum_t wgrad(fluctuation_t, p_t)` goes with the k of that fluctuation. The train
+    is `amplitude * p`, so every product with p is scaled once, in the weight's own type. A bias
+    that a BatchNorm subtracts again (`bias_cancels`) has an exactly zero gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, train, weight, bias, spec: WeighSpec, total, amplitude, Q_y, Q_q):
+        ctx.save_for_backward(weight, total, amplitude, Q_y, Q_q)
+        ctx.spec, ctx.p_shape = spec, None if train is None else train.shape
+        ctx.bias_shape = None if bias is None else bias.shape
+        ctx.set_materialize_grads(False)
+        channel = (weight.shape[0],)
+        return tuple(handle(weight, s) for s in (spec.shape, spec.shape, channel, channel))
+
+    @staticmethod
+    def backward(ctx, dq_u, dq_v, k_y, k_q):
+        if dq_u is None:
+            return (None,) * 8
+        weight, total, amplitude, Q_y, Q_q = ctx.saved_tensors
+        spec, compute = ctx.spec, ctx.spec.compute
+        R = dW = dbias = None
+        if ctx.p_shape is not None:
+            R = spec.linear.input_grad(dq_v.to(compute), weight.to(compute), ctx.p_shape)
+            R = R.to(weight.dtype).mul_(spec.timesteps)
+        if ctx.needs_input_grad[1]:
+            dW = spec.linear.weight_grad(dq_u.to(compute), total.to(compute), weight.shape)
+            dW = dW.to(weight.dtype)
+            for k, Q in ((k_y, Q_y), (k_q, Q_q)):
+                if k is not None and Q is not None:
+                    dW.addcmul_(k.view(-1, *(1,) * (weight.dim() - 1)), Q.to(weight.dtype))
+            dW = dW if amplitude is None else dW.mul_(amplitude)
+        if ctx.needs_input_grad[2]:
+            dbias = weight.new_zeros(ctx.bias_shape)
+            if not spec.bias_cancels:
+                dbias = spec.timesteps * rows(dq_u).sum(0)
+        return R, dW, dbias, None, None, None, None, None
+
+
+class WeighSpec(NamedTuple):
+    """Constants of `Weigh`: the map, T, its type of computation, the current's `(N, C, ...)`."""
+
+    linear: Conv2d | Linear
+    timesteps: int
+    compute: torch.dtype
+    shape: tuple[int, ...]
+    bias_cancels: bool
+
+
+class Pass(Function):
+    """A branch without a weight (residual, pooled train): `R = T * dy_v`."""
+
+    @staticmethod
+    def forward(ctx, train: Tensor, channels: int, timesteps: int):
+        ctx.timesteps = timesteps
+        ctx.set_materialize_grads(False)
+        shape = train.shape
+        return handle(train, shape), handle(train, shape), handle(train, (channels,))
+
+    @staticmethod
+    def backward(ctx, dy_u, dy_v, k):
+        return None if dy_v is None else ctx.timesteps * dy_v, None, None
+
+
+class Join(Function):
+    """A current summed of branches: each receives the same triple."""
+
+    @staticmethod
+    def forward(ctx, *handles: Tensor):
+        ctx.num_branches = len(handles) // 3
+        ctx.set_materialize_grads(False)
+        return tuple(handle(h, h.shape) for h in handles[:3])
+
+    @staticmethod
+    def backward(ctx, dy_u, dy_v, k):
+        return (dy_u, dy_v, k) * ctx.num_branches
+
+
+class Readout(Function):
+    """`sum_t v_t s_t` of the last train: `R = T * sum_t v_t^2 * dL/dout`."""
+
+    @staticmethod
+    def forward(ctx, train: Tensor, representation: Tensor, d: Dynamics):
+        ctx.scale = d.timesteps * sum(v * v for v in d.weights)
+        return representation
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return ctx.scale * grad, None, None

@@ -1,0 +1,224 @@
+"""One neuron layer of the folded engine: `sum of branches -> [BatchNorm] -> neuron`, and its graph.
+
+Currents are rows `(S, M, C)`: S = T steps, or one step where the current is static; M = N*H*W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models import folded_grad as grad
+from models.dynamics import Affine, Dynamics, Folded, accumulator
+from models.folded_grad import Means, rows, unrows
+
+if TYPE_CHECKING:
+    from models.folded import Branch, FoldedEngine
+
+
+@dataclass
+class Norm:
+    """The arguments of `torch.nn.functional.batch_norm`, and what they make of a current."""
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    gamma: Tensor
+    beta: Tensor
+    training: bool
+    momentum: float
+    eps: float
+
+    def affine(self, y: Tensor, samples: int, statistics: Callable) -> Affine:
+        """The map of the rows `y` `(M, C)`; in training the running statistics follow.
+
+        `samples` is the number of values a channel that `y` stands for (T*N*H*W, whether or not
+        the current is static), for the unbiased running variance.
+        """
+        if not self.training:
+            var, mean = self.running_var, self.running_mean
+        else:
+            var, mean = statistics(y)
+            if self.running_mean is not None:
+                unbiased = var * (samples / max(samples - 1, 1))
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        return Affine(mean, torch.rsqrt(var + self.eps), self.gamma, self.beta)
+
+
+@dataclass
+class Term:
+    """A weighted branch at work: what is computed of it between its output and its graph node."""
+
+    branch: Branch
+    means: Means | None = None  # of its own BatchNorm
+    q: Tensor | None = None  # its output (S, M, C), kept only for that BatchNorm's gradient
+    Q_y: Tensor | None = None
+    Q_q: Tensor | None = None
+    C: Tensor | None = None
+
+
+class Fired(NamedTuple):
+    """A neuron layer's output, shaped like its current: see `folded.Train`."""
+
+    values: Tensor
+    amplitude: Tensor
+    handle: Tensor | None
+    count: Tensor | None
+
+
+class Unit:
+    """The branches of one current (weighted ones first), their BatchNorm and their neuron."""
+
+    def __init__(
+        self,
+        engine: FoldedEngine,
+        branches: list[Branch],
+        norm: Norm | None,
+        Vth: Tensor,
+        d: Dynamics,
+    ) -> None:
+        self.kernels, self.T = engine.kernels, engine.timesteps
+        self.norm, self.Vth, self.d = norm, Vth, d
+        self.compute = branches[0].train.values.dtype
+        self.differentiable = torch.is_grad_enabled()
+        self.residuals: list[Tensor] = []  # handles of the branches without a weight
+        self.terms: list[Term] = []  # the branches with one
+        with torch.no_grad():
+            self.y = self._sum(branches)
+
+    def fire(self) -> Fired:
+        """The neuron's train; where gradients are on, with a handle on the graph."""
+        with torch.no_grad():
+            affine = self._affine(self.norm, self.y)
+            Vth = self.Vth.detach()
+            amplitude = Vth * self.d.amplitude
+            # A static current goes without its only step: the same z at each.
+            y = self.y[0] if len(self.y) < self.T else self.y
+            if not self.differentiable:
+                spikes = self.kernels.spikes(y, affine, Vth, self.d, self.compute)
+                return Fired(self._shaped(spikes), amplitude, None, None)
+            folded = self.kernels.fold(y, affine, Vth, self.d, self.compute)
+            self._covary()
+        handle = self._graph(folded, affine)
+        count = unrows(folded.count, self.shape)
+        return Fired(self._shaped(folded.spikes), amplitude, handle, count)
+
+    # Forward: the current
+
+    def _sum(self, branches: list[Branch]) -> Tensor:
+        """The current's rows `(S, M, C)`; trains without a weight are let go as they are added."""
+        y = None
+        while branches:
+            branch = branches.pop(0)
+            a, scale, shift = self._output(branch)
+            if y is None:
+                y = a if scale is None else self._scaled(a, scale, shift)
+                continue
+            if len(y) < len(a):
+                y = y.expand_as(a).contiguous()
+            one = y.new_ones((), dtype=accumulator(y.dtype))
+            self.kernels.add_(y, a, one if scale is None else scale, shift)
+        return y
+
+    def _output(self, branch: Branch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """A branch's rows, and the scale and shift they still have to get."""
+        output = branch.output()
+        steps = 1 if branch.train.static else self.T
+        self.shape = (len(output) // steps, *output.shape[1:])
+        a = rows(output).unflatten(0, (steps, -1))
+        if branch.linear is None:
+            self.residuals.append(branch.train.handle)
+            return a, branch.train.amplitude, None
+        term = Term(branch)
+        self.terms.append(term)
+        if branch.norm is None:
+            return a, None, None
+        affine = self._affine(branch.norm, a)
+        if self.differentiable:
+            term.q = a
+            term.means = Means(*self.kernels.means(a, affine, self.d, self.compute), affine.inv_std)
+        return a, affine.slope, affine.offset
+
+    def _scaled(self, a: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+        y = a.to(accumulator(a.dtype)) * scale
+        return y if shift is None else y.add_(shift).to(self.compute)
+
+    def _affine(self, norm: Norm | None, y: Tensor) -> Affine | None:
+        if norm is None:
+            return None
+        samples = self.T * y.shape[1]
+        return norm.affine(y.flatten(0, 1), samples, self.kernels.channel_statistics)
+
+    def _shaped(self, spikes: Tensor) -> Tensor:
+        return unrows(spikes.flatten(0, 1), (self.T * self.shape[0], *self.shape[1:]))
+
+    # What the backward pass needs beside the means
+
+    def _covary(self) -> None:
+        """Temporal covariances `Q_y, Q_q, C` of every weighted branch; `y` and `q` are centred."""
+        y_matters = self.norm is not None and self.norm.training and len(self.y) > 1
+        terms = [term for term in self.terms if not term.branch.train.static and self.T > 1]
+        if y_matters and terms:
+            self.kernels.centre_(self.y)
+        for term in terms:
+            wanted = term.branch.wants_covariance()
+            if y_matters and wanted:
+                term.Q_y = self._covariance(term.branch, self.y)
+            if term.q is None:
+                continue
+            self.kernels.centre_(term.q)
+            if y_matters:
+                term.C = self.kernels.covariance(self.y, term.q)
+            if wanted and term.branch.norm.training:
+                term.Q_q = self._covariance(term.branch, term.q)
+
+    def _covariance(self, branch: Branch, a: Tensor) -> Tensor:
+        return branch.weight_grad(self._shaped(a))
+
+    # Graph: from the neuron back to its branches, on tensors of batch N
+
+    def _graph(self, folded: Folded, affine: Affine | None) -> Tensor:
+        currents = [self._weigh(term) for term in self.terms]
+        channels = self.shape[1]
+        currents += [
+            grad.Pass.apply(h, channels, self.T) for h in self.residuals if h is not None
+        ]
+        if not currents:  # neurons straight on the network's input
+            currents = [(None, None, None)]
+        flat = [h for current in currents for h in current]
+        u, v, k = flat if len(currents) == 1 else grad.Join.apply(*flat)
+        if self.norm is None:
+            z = (u, v)
+        else:
+            means = Means(folded.mean_u, folded.mean_v, affine.inv_std)
+            z = (
+                grad.Normalise.apply(
+                    u, v, k, affine.gamma, affine.beta, means, self.shape, self.T,
+                    self.norm.training,
+                ),
+            )
+        return grad.Fire.apply(self.Vth, folded.inside, folded.above, self.d, self.shape, *z)
+
+    def _weigh(self, term: Term) -> tuple[Tensor, Tensor, Tensor]:
+        branch, own = term.branch, term.branch.norm
+        spec = grad.WeighSpec(
+            branch.linear,
+            self.T,
+            self.compute,
+            self.shape,
+            bias_cancels=any(n is not None and n.training for n in (own, self.norm)),
+        )
+        train = branch.train
+        u, v, k_y, k_q = grad.Weigh.apply(
+            train.handle, branch.weight, branch.bias, spec, train.total, train.amplitude,
+            term.Q_y, term.Q_q,
+        )
+        if own is None:
+            return u, v, k_y
+        return grad.NormaliseBranch.apply(
+            u, v, k_y, k_q, own.gamma, own.beta, term.means, term.C, self.T, own.training
+        )
