@@ -1,0 +1,42 @@
+import pytest
+
+from utils.errors import UserError
+from utils.flags import FlagParser, above, at_least, fraction, one_of
+
+
+def _parse(kind, text):
+    parser = FlagParser()
+    parser.add_argument("--x", type=kind)
+    return parser.parse_args(["--x", text]).x
+
+
+def test_values_in_range_are_converted():
+    assert _parse(at_least(0), "0") == 0
+    assert _parse(above(0), "1e-3") == 1e-3
+    assert _parse(fraction, "0.9") == 0.9
+    assert _parse(one_of("SGD", "Adam"), "adam") == "Adam"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        (at_least(1), "0", "at least 1"),
+        (at_least(1), "1.5", "int"),
+        (above(0), "0", "greater than 0"),
+        (above(0), "nan", "greater than 0"),
+        (above(0), "inf", "greater than 0"),
+        (fraction, "1", "below 1"),
+        (one_of("SGD", "Adam"), "lamb", "SGD, Adam"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line_with_the_flag(kind, text, said):
+    with pytest.raises(UserError) as error:
+        _parse(kind, text)
+    assert "--x" in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_flag_is_a_user_error():
+    with pytest.raises(UserError, match="--nonsense"):
+        FlagParser().parse_args(["--nonsense", "1"])

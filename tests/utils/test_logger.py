@@ -1,0 +1,44 @@
+import math
+
+import pytest
+
+from utils.errors import UserError
+from utils.logger import Log
+
+ROW = [0.1, 2.302585, 2.3, 10.0, 12.3456789]
+
+
+def test_writes_tab_ended_entries_of_six_decimals(tmp_path):
+    log = Log(tmp_path / "x.txt")
+    log.append(ROW)
+    header, row = log.path.read_text().splitlines()
+    assert header == "Learning Rate\tTrain Loss\tValid Loss\tTrain Acc.\tValid Acc.\t"
+    assert row == "0.100000\t2.302585\t2.300000\t10.000000\t12.345679\t"
+
+
+def test_restarting_with_its_own_rows_changes_no_byte(tmp_path):
+    log = Log(tmp_path / "x.txt")
+    for k in range(5):
+        log.append([0.1 / 3**k, 7.123456 / (k + 1), 1e-7, 33.333333, 100.0])
+    before = log.path.read_bytes()
+    log.start(log.read())
+    assert log.path.read_bytes() == before
+
+
+def test_evaluations_are_no_epochs(tmp_path):
+    log = Log(tmp_path / "x.txt")
+    log.append(ROW)
+    log.append([0.0, math.nan, 1.0, math.nan, 50.0])
+    assert len(log.read()) == 2
+    assert len(log.epochs()) == 1
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert Log(tmp_path / "x.txt").read() == []
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "", "Learning Rate\tTrain Loss\n"])
+def test_another_table_is_refused_by_name(tmp_path, text):
+    (tmp_path / "x.txt").write_text(text)
+    with pytest.raises(UserError, match=r"x\.txt"):
+        Log(tmp_path / "x.txt").read()

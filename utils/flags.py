@@ -1,0 +1,55 @@
+"""Command-line flags: a parser whose mistakes are one line, and the ranges its values may have."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from utils.errors import UserError
+
+
+class FlagParser(argparse.ArgumentParser):
+    """`ArgumentParser` that raises `UserError` where argparse prints its usage and exits."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the flags)")
+
+
+def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
+    """Return a flag type: a finite `kind` not below `minimum`."""
+    return _ranged(kind, lambda value: value >= minimum, f"at least {minimum}")
+
+
+def above(minimum: float, kind: type = float) -> Callable[[str], float]:
+    """Return a flag type: a finite `kind` greater than `minimum`."""
+    return _ranged(kind, lambda value: value > minimum, f"greater than {minimum}")
+
+
+def fraction(text: str) -> float:
+    """Return a number in [0, 1), as momentum and dropout are."""
+    return _ranged(float, lambda value: 0 <= value < 1, "at least 0 and below 1")(text)
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """Return a flag type: one of `names` in any case, spelt as in `names`."""
+    known = {name.lower(): name for name in names}
+
+    def parse(text: str) -> str:
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(f"unknown {text!r}; known: {', '.join(names)}")
+        return known[text.lower()]
+
+    return parse
+
+
+def _ranged(kind: type, accepts: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not (math.isfinite(value) and accepts(value)):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names the type of a value it cannot convert
+    return parse

@@ -1,0 +1,55 @@
+"""The log of a run: a tab-separated table with a row an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.atomic import write_atomically
+from utils.errors import UserError
+
+COLUMNS = ("Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc.")
+
+
+class Log:
+    """The rows in the file `path`; losses are means, accuracies percentages.
+
+    An evaluation's row has no training figures: they are `nan`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[list[float]]:
+        """Return all rows, none if there is no file; raises `UserError` for another table."""
+        if not self.path.exists():
+            return []
+        try:
+            header, *lines = self.path.read_text().splitlines()
+            if tuple(header.rstrip("\t").split("\t")) != COLUMNS:
+                raise ValueError(header)
+            return [[float(entry) for entry in line.split()] for line in lines]
+        except ValueError as error:
+            raise UserError(f"{self.path} is not a log of this program: move it away") from error
+
+    def epochs(self) -> list[list[float]]:
+        """Return the rows of trained epochs, without those of evaluations."""
+        return [row for row in self.read() if not math.isnan(row[1])]
+
+    def start(self, rows: Sequence[Sequence[float]] = ()) -> None:
+        """Replace the file by the header and `rows`."""
+        lines = ["".join(f"{name}\t" for name in COLUMNS), *map(_line, rows)]
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomically(self.path, lambda file: file.write(text.encode()))
+
+    def append(self, row: Sequence[float]) -> None:
+        """Add `row` at the end, below a header if the file is new."""
+        if not self.path.exists():
+            self.start()
+        with self.path.open("a") as file:
+            file.write(_line(row) + "\n")
+
+
+def _line(row: Sequence[float]) -> str:
+    return "".join(f"{value:.6f}\t" for value in row)

@@ -1,0 +1,70 @@
+"""The files of one run, and how they survive the next run of the same name."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+_SUFFIXES = (".txt", ".pth", "_best.pth", ".pdf", "_firing_rate.dict", ".json")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files in `folder` whose names begin with `stem`."""
+
+    folder: Path
+    stem: str
+
+    def path(self, suffix: str) -> Path:
+        """Return the path of the file `<stem><suffix>`."""
+        return self.folder / f"{self.stem}{suffix}"
+
+    @property
+    def log(self) -> Path:
+        return self.path(".txt")
+
+    @property
+    def last(self) -> Path:
+        return self.path(".pth")
+
+    @property
+    def best(self) -> Path:
+        return self.path("_best.pth")
+
+    @property
+    def curves(self) -> Path:
+        return self.path(".pdf")
+
+    @property
+    def firing_rates(self) -> Path:
+        return self.path("_firing_rate.dict")
+
+    @property
+    def record(self) -> Path:
+        return self.path(".json")
+
+    def existing(self) -> list[str]:
+        """Return the suffixes of the files that are there."""
+        return [suffix for suffix in _SUFFIXES if self.path(suffix).exists()]
+
+    def set_aside(self, keep: Path | None = None) -> RunFiles | None:
+        """Give the files that are there a free stem `<stem>.old-<n>` and return them.
+
+        A copy of `keep` stays. Returns None when there is nothing to set aside.
+        """
+        suffixes = self.existing()
+        if not suffixes:
+            return None
+        stems = (f"{self.stem}.old-{n}" for n in count(1))
+        aside = next(f for f in (RunFiles(self.folder, s) for s in stems) if not f.existing())
+        for suffix in suffixes:
+            move = shutil.copy2 if self.path(suffix) == keep else shutil.move
+            move(self.path(suffix), aside.path(suffix))
+        return aside
+
+
+def owner(folder: Path, checkpoint: str) -> RunFiles:
+    """Return the files of the run that wrote the file name `checkpoint`, the last or the best."""
+    return RunFiles(folder, checkpoint.removesuffix(".pth").removesuffix("_best"))

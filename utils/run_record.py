@@ -1,0 +1,40 @@
+"""What produced a run's files: commands, settings and versions, in JSON beside the log."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from utils.atomic import write_atomically
+from utils.errors import UserError
+
+_PACKAGES = ("torch", "torchvision", "numpy")
+
+
+def append_record(path: Path, entry: dict[str, Any]) -> None:
+    """Add `entry`, with the command line and versions, to the list in the file `path`.
+
+    Raises `UserError` when the file holds no such list.
+    """
+    started = {"command": shlex.join(sys.argv), **entry, "versions": _versions()}
+    text = json.dumps([*_read(path), started], indent=2)
+    write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is no run record of this program: move it away") from error
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
