@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from utils.images import (
     Augmentation,
     ImageSet,
     Normalise,
+    Statistics,
     TestImages,
     TrainImages,
     channel_statistics,
@@ -26,6 +27,8 @@ from utils.loader import Loader
 from utils.order import test_spans, train_spans
 
 if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
     from utils.distributed import World
 
 
@@ -44,12 +47,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Images:
-    """A labelled image data set before it is batched; `statistics` are its channels' mean, std."""
+    """A labelled image data set before it is batched."""
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
-    statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    statistics: Statistics
     augmentation: Augmentation
 
 
@@ -121,7 +124,9 @@ _DATASETS: dict[str, Callable[[Namespace, World], Data]] = {
 }
 
 
-def _torchvision_images(dataset_class, statistics, args: Namespace, world: World) -> Images:
+def _torchvision_images(
+    dataset_class: type[CIFAR10], statistics: Statistics, args: Namespace, world: World
+) -> Images:
     """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
     if world.is_main:
         _download(dataset_class, args.path)
@@ -130,7 +135,7 @@ def _torchvision_images(dataset_class, statistics, args: Namespace, world: World
     return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
 
 
-def _download(dataset_class, path: str) -> None:
+def _download(dataset_class: type[CIFAR10], path: str) -> None:
     """Make sure that the data are below `path`, checked by torchvision's md5 sums."""
     try:
         dataset_class(path, download=True)
@@ -142,7 +147,7 @@ def _download(dataset_class, path: str) -> None:
         ) from error
 
 
-def _bytes(dataset) -> ImageSet:
+def _bytes(dataset: CIFAR10) -> ImageSet:
     """Return a torchvision CIFAR data set `(N, H, W, C)` as an image set `(N, C, H, W)`."""
     images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(dataset.targets))
@@ -182,21 +187,21 @@ def _check_batches(images: Images, args: Namespace, world: World) -> None:
         )
 
 
-def _statistics(images: Images, args: Namespace) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(images: Images, args: Namespace) -> Statistics:
     """Return the mean and deviation to normalise with: those given, else the data set's own."""
     mean, std = images.statistics
-    return getattr(args, "mean", None) or mean, getattr(args, "std", None) or std
+    return tuple(getattr(args, "mean", None) or mean), tuple(getattr(args, "std", None) or std)
 
 
-def _describe(name: str, images: Images, mean, std) -> str:
+def _describe(name: str, images: Images, mean: Sequence[float], std: Sequence[float]) -> str:
     channels, height, width = images.train.images.shape[1:]
     augmentation = f"crop {images.augmentation.padding}" + ", flip" * images.augmentation.flip
     return (
-        f"{name}: {len(images.train):,} training and {len(images.test):,} test images"
+        f"{name}, {len(images.train):,} training and {len(images.test):,} test images"
         f" {channels}x{height}x{width}, {len(images.classes)} classes, mean {_short(mean)},"
         f" std {_short(std)}, training with random {augmentation}"
     )
 
 
-def _short(values) -> str:
+def _short(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)

@@ -57,9 +57,7 @@ def _list_images(folder: Path) -> tuple[list[tuple[str, int]], list[str]]:
     return listing.samples, listing.classes
 
 
-def _decode(
-    samples: Sequence[tuple[str, int]], size: int, workers: int, quiet: bool
-) -> ImageSet:
+def _decode(samples: Sequence[tuple[str, int]], size: int, workers: int, quiet: bool) -> ImageSet:
     """Read the images of `samples` with `workers` threads (Pillow decodes outside the GIL)."""
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:

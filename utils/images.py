@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from utils.loader import Batch, Loader
 from utils.order import Span, epoch_generator
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # channel means, channel deviations
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -36,7 +38,7 @@ class Augmentation:
     flip: bool = True
 
 
-def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: torch.Tensor) -> Statistics:
     """Return the mean and standard deviation of each channel of uint8 images `(N, C, H, W)`.
 
     Values are scaled to 0..1. A channel without any variation gets a deviation of one grey level.
