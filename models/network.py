@@ -8,15 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models import kernels, unrolled
+from models import engines, unrolled
 from models.dynamics import Dynamics
-from models.folded import FoldedEngine, Train
-from models.kernels import Kernels
+from models.folded import Train
 from models.neuron import Neuron
 from models.setting import NeuronSetting
-
-ENGINES = ("folded", "unrolled", "rate")
-PRECISIONS = ("fp32", "bf16")
 
 NeuronBuilder = Callable[[NeuronSetting], Neuron]
 
@@ -34,8 +30,7 @@ class SpikingNetwork(nn.Module):
     def __init__(self, setting: NeuronSetting) -> None:
         super().__init__()
         self.setting = setting
-        self.engine = FoldedEngine(setting.timesteps, Kernels())
-        self.mixed = False
+        self.choice = engines.choose(setting.timesteps, torch.device("cpu"), engine="folded")
 
     def neurons(self) -> dict[str, Neuron]:
         """Neuron layers by name, `layer1[0].relu1`, in registration order."""
@@ -54,31 +49,39 @@ class SpikingNetwork(nn.Module):
         """The input train; thresholds are brought above their floor first."""
         for neuron in self.neurons().values():
             neuron.project_()
-        if self.engine is None:
+        if self.choice.folded is None:
             return unrolled.present(images, self.setting.timesteps)
-        return self.engine.present(images)
+        return self.choice.folded.present(images)
 
     def readout(self, train: Tensor | Train) -> Tensor:
         """`sum_t v_t s_t` of the last neuron layer's train, `(N, num_classes)`."""
         if isinstance(train, Tensor):
             return unrolled.readout(train, self.dynamics)
-        return self.engine.readout(train, self.dynamics)
+        return self.choice.folded.readout(train, self.dynamics)
 
     def __call__(self, images: Tensor) -> Tensor:
         # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
-        autocast = self.engine is None and self.mixed
+        autocast = self.choice.folded is None and self.choice.precision == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
             return super().__call__(images)
 
-    def configure(self, engine: str = "folded", precision: str = "fp32", compile: bool = False):
-        """Choose how the network is computed: `engine` of `ENGINES`, `precision` of `PRECISIONS`."""
-        self.mixed = precision == "bf16"
-        if engine == "unrolled":
-            self.engine = None
-            return
-        self.engine = FoldedEngine(
-            self.setting.timesteps,
-            kernels.compiled() if compile else Kernels(),
-            torch.bfloat16 if self.mixed else None,
-            approximate=engine == "rate",
-        )
+    def configure(self, **choices) -> list[str]:
+        """Choose how the network is computed (see `engines.choose`); gives lines for the user."""
+        dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)
+        device = next(self.parameters()).device
+        self.choice = engines.choose(self.setting.timesteps, device, dropout=dropout, **choices)
+        return list(self.choice.notes)
+
+    def engine_line(self) -> str:
+        """The engine in force, its precision and whether it is compiled, in one line."""
+        return self.choice.line()
+
+    def reset_firing_rates(self) -> None:
+        """Forget the spikes counted so far."""
+        for neuron in self.neurons().values():
+            neuron.reset_rate()
+
+    def firing_rates(self) -> dict[str, float]:
+        """Fraction of steps with a spike, a layer, over the evaluation since the last reset."""
+        counts = {name: neuron.rate() for name, neuron in self.neurons().items()}
+        return {name: float(fired) / seen for name, (fired, seen) in counts.items() if seen}

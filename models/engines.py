@@ -1,0 +1,93 @@
+"""Which engine drives a network, in which precision, compiled or not - and what to tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from models.folded import FoldedEngine
+from models.kernels import Kernels, compiled, compiler_fault
+
+ENGINES = ("folded", "unrolled", "rate")
+PRECISIONS = ("fp32", "bf16")
+COMPILE = ("auto", "on", "off")
+
+# Compiling took 45 s on 2 cores (cached on disk afterwards) and saves 1.5 to 3 ms a presented
+# image at T = 20; from about this many image-timesteps on it pays.
+COMPILE_PAYS = 500_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine in force: `folded` is None for the unrolled one; `notes` are for the user."""
+
+    name: str
+    precision: str
+    folded: FoldedEngine | None
+    compiled: bool
+    notes: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The engine, precision and compiler in one line."""
+        labels = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
+        fused = ", compiled" if self.compiled else ""
+        return f"engine {self.name} ({labels[self.name]}{fused}), precision {self.precision}"
+
+
+def choose(
+    timesteps: int,
+    device: torch.device,
+    engine: str | None = None,
+    precision: str = "fp32",
+    compile: str = "auto",
+    dropout: float = 0.0,
+    image_steps: int = 0,
+) -> Choice:
+    """The engine asked for, or by default the fastest exact one.
+
+    `dropout` is the network's probability while it trains; `image_steps` how many images times
+    timesteps the run will present, by which `compile="auto"` decides. Raises `ValueError` naming
+    the flag for a value that is not offered.
+    """
+    for flag, value, known in (
+        ("engine", engine or "folded", ENGINES),
+        ("precision", precision, PRECISIONS),
+        ("compile", compile, COMPILE),
+    ):
+        if value not in known:
+            raise ValueError(f"--{flag} must be one of {', '.join(known)}, got {value}")
+    notes: list[str] = []
+    if precision == "bf16" and not has_bf16(device):
+        notes.append("--precision bf16: this processor has no bf16 arithmetic; using fp32")
+        precision = "fp32"
+    if engine is None:
+        engine = "unrolled" if dropout > 0 else "folded"
+        if dropout > 0:
+            notes.append(
+                f"dropout {dropout:g} is exact only in the unrolled engine, which is used; "
+                "--engine folded trains faster with close, not exact, gradients"
+            )
+    elif dropout > 0 and engine != "unrolled":
+        notes.append(f"--engine {engine}: gradients through dropout {dropout:g} are approximate")
+    if engine == "unrolled":
+        return Choice(engine, precision, None, False, tuple(notes))
+    wanted = compile == "on" or (compile == "auto" and image_steps >= COMPILE_PAYS)
+    if wanted and (fault := compiler_fault(device)):
+        notes.append(f"--compile {compile}: no working compiler ({fault}); going on without")
+        wanted = False
+    folded = FoldedEngine(
+        timesteps,
+        compiled() if wanted else Kernels(),
+        torch.bfloat16 if precision == "bf16" else None,
+        approximate=engine == "rate",
+    )
+    return Choice(engine, precision, folded, wanted, tuple(notes))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 are done by the processor rather than emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probes = (getattr(torch.cpu, f"_is_{p}_supported", None) for p in ("avx512_bf16", "amx_tile"))
+    return device.type == "cpu" and any(probe() for probe in probes if probe)
