@@ -1,0 +1,60 @@
+import io
+import re
+
+import pytest
+import torch
+
+from tests.utils.stand_ins import Loader
+from utils import progress
+from utils.distributed import World
+from utils.metrics import Meter
+
+CPU = torch.device("cpu")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def _run(make, steps):
+    loader, meter = Loader((1,) * steps), Meter(CPU)
+    reads = []
+    with make("epoch 1/2 train", loader) as bar:
+        for _ in range(steps):
+            meter.add(torch.tensor(1.5), torch.eye(3)[:1], torch.tensor([0]))
+            reads.append(bar.step(meter))
+    return [read for read in reads if read is not None]
+
+
+@pytest.mark.parametrize(("steps", "lines"), [(1, 1), (7, 7), (10, 10), (391, 10)])
+def test_a_file_gets_about_ten_lines_with_all_numbers(capsys, steps, lines):
+    factory = progress.bar_factory(World(CPU))
+    reads = _run(factory, steps)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(reads) == lines
+    numbers = r"ETA 0:00:00  loss 1\.5000  top-1 100\.00 %  top-5 100\.00 %  data 0\.0 %"
+    assert re.fullmatch(rf"epoch 1/2 train {steps}/{steps}  {numbers}", printed[-1])
+
+
+def test_other_processes_are_silent_and_never_read(capsys):
+    assert _run(progress.bar_factory(World(CPU, rank=1, size=2)), 30) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_gets_one_line_redrawn(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    reads = _run(progress.bar_factory(World(CPU)), 300)
+    text = terminal.getvalue()
+    assert text.count("\n") == 1
+    assert "300/300 ETA 0:00:00 loss 1.5000 top-1 100.00 % top-5 100.00 % data 0.0 %" in text
+    assert len(reads) < 300
+
+
+def test_a_bar_ends_its_line_when_training_fails(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    with pytest.raises(KeyboardInterrupt), progress.TerminalBar("t", Loader()):
+        raise KeyboardInterrupt
+    assert terminal.getvalue().count("\n") == 1

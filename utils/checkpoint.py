@@ -1,0 +1,89 @@
+"""Checkpoint files: written whole or not at all, read without running code from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.atomic import write_atomically
+from utils.errors import UserError
+
+_PREFIX = "module."
+_SHOWN = 4
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`; a run killed meanwhile leaves the former file."""
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
+    """Return what the checkpoint at `path` holds, on the CPU, its keys without `module.`.
+
+    Raises `UserError`, naming `flag`, for a missing, truncated or foreign file.
+    """
+    if not path.is_file():
+        raise UserError(f"{flag} {path.name}: no such file in {path.parent}; {_present(path)}")
+    content = _read(path, flag)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict")
+    content["state_dict"] = without_prefix(content["state_dict"])
+    return content
+
+
+def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `state` with keys as the bare model has them, in the same order."""
+    return {key.removeprefix(_PREFIX): value for key, value in state.items()}
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Copy `state` into `model`; raises `UserError`, starting with `where`, where they differ."""
+    own = model.state_dict()
+    shared = own.keys() & state.keys()
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in shared and state[key].shape != own[key].shape
+    ]
+    faults = [
+        _listed("missing", [key for key in own if key not in shared]),
+        _listed("unexpected", [key for key in state if key not in shared]),
+        _listed("of another shape", shapes),
+    ]
+    if any(faults):
+        raise UserError(
+            f"{where} is of another model or class count: {'; '.join(filter(None, faults))}"
+        )
+    model.load_state_dict(state)
+
+
+def _read(path: Path, flag: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says all there is to say
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes can make an unpickler stumble anywhere
+        raise UserError(
+            f"{flag} {path.name}: truncated, unreadable or no checkpoint of tensors; use an "
+            "intact copy, for example the _best.pth beside it"
+        ) from error
+
+
+def _present(path: Path) -> str:
+    names = sorted(file.name for file in path.parent.glob("*.pth"))
+    return f"there are {_shortened(names)}" if names else "no checkpoint is there yet"
+
+
+def _listed(what: str, keys: list[str]) -> str:
+    return f"{what} {_shortened(keys)}" if keys else ""
+
+
+def _shortened(names: Iterable[str]) -> str:
+    names = list(names)
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest

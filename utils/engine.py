@@ -1,0 +1,109 @@
+"""The training loop that every script shares."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import nn, optim
+from torch.nn import functional as F
+
+from utils.distributed import World
+from utils.errors import UserError
+from utils.metrics import Meter, Scores
+from utils.optimizer import set_learning_rate
+from utils.progress import Bar, BarFactory
+from utils.schedule import Schedule
+from utils.training import Training
+
+
+class Epoch(NamedTuple):
+    """What an epoch brought; `is_best` when its test accuracy was the highest so far."""
+
+    learning_rate: float
+    train: Scores
+    test: Scores
+    is_best: bool
+    seconds: float
+
+
+def train_one_epoch(
+    model: nn.Module,
+    loader: Iterable,
+    optimizer: optim.Optimizer,
+    rates: Iterable[float],
+    world: World,
+    bar: Bar,
+) -> Scores:
+    """Take a step a batch, at the learning rates `rates`; return the scores met on the way.
+
+    Raises `UserError` when the loss is no longer finite.
+    """
+    model.train()
+    meter = Meter(world.device)
+    with bar:
+        for rate, (images, labels) in zip(rates, loader, strict=True):
+            set_learning_rate(optimizer, rate)
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+            optimizer.zero_grad(set_to_none=True)
+            (loss * world.loss_weight(len(labels))).backward()
+            optimizer.step()
+            meter.add(loss.detach(), logits.detach(), labels)
+            _require_finite(bar.step(meter))
+    scores = meter.reduce(world)
+    _require_finite(scores)
+    return scores
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: Iterable, world: World, bar: Bar) -> Scores:
+    """Return the scores of `model` in evaluation mode on all batches of `loader`."""
+    model.eval()
+    meter = Meter(world.device)
+    with bar:
+        for images, labels in loader:
+            logits = model(images)
+            meter.add(F.cross_entropy(logits, labels), logits, labels)
+            bar.step(meter)
+    return meter.reduce(world)
+
+
+def fit(
+    training: Training,
+    train: Iterable,
+    test: Iterable,
+    schedule: Schedule,
+    world: World,
+    bars: BarFactory,
+    after_epoch: Callable[[Epoch], None],
+) -> None:
+    """Train to the end of `schedule`, testing after each epoch.
+
+    `after_epoch` runs on every process, since a checkpoint gathers from all of them.
+    """
+    wrapped = world.wrap(training.model)
+    for epoch in range(training.epoch, schedule.epochs):
+        started = time.perf_counter()
+        train.set_epoch(epoch)
+        test.set_epoch(epoch)
+        rates = [schedule.at(epoch, training.iteration + step) for step in range(len(train))]
+        bar = bars(f"epoch {epoch + 1}/{schedule.epochs} train", train)
+        trained = train_one_epoch(wrapped, train, training.optimizer, rates, world, bar)
+        world.average_statistics(training.model)
+        bar = bars(f"epoch {epoch + 1}/{schedule.epochs} test", test)
+        tested = evaluate(training.model, test, world, bar)
+        is_best = training.advance(len(train), tested.top1)
+        seconds = time.perf_counter() - started
+        after_epoch(Epoch(schedule.cosine(epoch), trained, tested, is_best, seconds))
+
+
+def _require_finite(scores: Scores | None) -> None:
+    if scores is not None and not math.isfinite(scores.loss):
+        raise UserError(
+            f"the training loss became {scores.loss}: lower --lr or lengthen --warmup; "
+            "the checkpoint of the last whole epoch is kept"
+        )

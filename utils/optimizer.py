@@ -1,0 +1,88 @@
+"""The optimizer of a run, and its state matched to parameters by name instead of by position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn, optim
+
+from utils.errors import UserError
+
+NAMES = ("SGD", "Adam")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_SLOTS = {"SGD": {"momentum_buffer"}, "Adam": {"step", "exp_avg", "exp_avg_sq"}}
+
+
+def build(
+    name: str, model: nn.Module, *, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> optim.Optimizer:
+    """Return the optimizer `name` of `NAMES` over all parameters of `model`, thresholds included.
+
+    Raises `UserError` for Nesterov without momentum.
+    """
+    if name == "Adam":
+        betas = (0.9, 0.999)
+        return optim.Adam(model.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+    if nesterov and momentum == 0:
+        raise UserError("--nesterov needs --momentum above 0")
+    return optim.SGD(
+        model.parameters(),
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+    )
+
+
+def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the learning rate `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def parameter_names(optimizer: optim.Optimizer, model: nn.Module) -> list[str]:
+    """Return the names of the parameters of `optimizer`, in the order of its slots."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[p] for group in optimizer.param_groups for p in group["params"]]
+
+
+def names_in_state_dict(keys: list[str]) -> list[str]:
+    """Return the `keys` of a state dict that are parameters, in its order."""
+    return [key for key in keys if not key.endswith(_STATISTICS)]
+
+
+def restore(
+    optimizer: optim.Optimizer, model: nn.Module, saved: dict[str, Any], names: list[str], file: str
+) -> None:
+    """Put the state `saved` of an optimizer over the parameters `names` into `optimizer`.
+
+    Slots follow their names, so the two may hold the parameters in different orders. Settings
+    such as the weight decay stay as the flags gave them. Raises `UserError`, naming `file`, when
+    the state is of another optimizer or of other parameters.
+    """
+    slots = [slot for group in saved["param_groups"] for slot in group["params"]]
+    if len(slots) != len(names):
+        raise UserError(
+            f"--resume {file}: its optimizer has {len(slots)} parameters, its model {len(names)}; "
+            "resume from another checkpoint"
+        )
+    states = {name: saved["state"].get(slot) for slot, name in zip(slots, names, strict=True)}
+    current = parameter_names(optimizer, model)
+    _check(optimizer, model, states, file)
+    own = optimizer.state_dict()
+    own["state"] = {i: states[name] for i, name in enumerate(current) if states.get(name)}
+    optimizer.load_state_dict(own)
+
+
+def _check(optimizer: optim.Optimizer, model: nn.Module, states: dict[str, Any], file: str) -> None:
+    kind = type(optimizer).__name__
+    for name, parameter in model.named_parameters():
+        state = states.get(name) or {}
+        if not set(state) <= _SLOTS[kind]:
+            raise UserError(f"--optimizer {kind}: {file} was written by another optimizer")
+        for key, value in state.items():
+            if key != "step" and value is not None and value.shape != parameter.shape:
+                raise UserError(
+                    f"--resume {file}: the optimizer's {key} of {name} has the shape "
+                    f"{tuple(value.shape)} instead of {tuple(parameter.shape)}"
+                )

@@ -1,0 +1,126 @@
+"""How far an epoch has come: a bar on a terminal, about ten plain lines in a file or pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from progress.bar import Bar as PackageBar
+
+from utils.distributed import World
+from utils.metrics import Meter, Scores
+
+LINES_AN_EPOCH = 10
+SECONDS_BETWEEN_READS = 0.5
+_NUMBERS_WIDTH = 88
+
+
+class Bar:
+    """Counts the steps over a loader in silence, as all processes but the first do."""
+
+    def __init__(self, title: str, loader: Any) -> None:
+        self.title, self.loader, self.total = title, loader, len(loader)
+        self.index = 0
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def step(self, meter: Meter) -> Scores | None:
+        """Count a step; return the scores when they were read, which waits for the device."""
+        self.index += 1
+        if not self.due():
+            return None
+        scores = meter.local()
+        self.draw(scores)
+        return scores
+
+    def due(self) -> bool:
+        """Return whether the scores should be read now."""
+        return False
+
+    def draw(self, scores: Scores) -> None:
+        """Show `scores`."""
+
+    def close(self) -> None:
+        """Leave the line that was drawn on."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the epoch's start, never 0."""
+        return max(time.perf_counter() - self.started, 1e-9)
+
+    @property
+    def waiting(self) -> float:
+        """Percentage of the time so far that was spent waiting for data."""
+        return 100 * self.loader.waited / self.elapsed
+
+
+BarFactory = Callable[[str, Any], Bar]
+
+
+class PlainBar(Bar):
+    """Prints a line at each tenth of the epoch."""
+
+    def due(self) -> bool:
+        every = -(-self.total // LINES_AN_EPOCH)
+        return self.index % every == 0 or self.index == self.total
+
+    def draw(self, scores: Scores) -> None:
+        left = timedelta(seconds=round(self.elapsed * (self.total - self.index) / self.index))
+        print(
+            f"{self.title} {self.index}/{self.total}  ETA {left}  loss {scores.loss:.4f}  "
+            f"top-1 {scores.top1:.2f} %  top-5 {scores.top5:.2f} %  data {self.waiting:.1f} %",
+            flush=True,
+        )
+
+
+class TerminalBar(Bar):
+    """Redraws one line twice a second."""
+
+    def __init__(self, title: str, loader: Any) -> None:
+        super().__init__(title, loader)
+        self.drawn = 0.0
+        room = shutil.get_terminal_size().columns - len(title) - _NUMBERS_WIDTH
+        self.bar = _Numbers(title, file=sys.stdout, max=self.total, width=min(32, max(room, 1)))
+
+    def due(self) -> bool:
+        now = time.perf_counter()
+        if self.index < self.total and now - self.drawn < SECONDS_BETWEEN_READS:
+            return False
+        self.drawn = now
+        return True
+
+    def draw(self, scores: Scores) -> None:
+        self.bar.scores, self.bar.waiting = scores, self.waiting
+        self.bar.goto(self.index)
+
+    def close(self) -> None:
+        self.bar.finish()
+
+
+class _Numbers(PackageBar):
+    scores = Scores(0.0, 0.0, 0.0, 0)
+    waiting = 0.0
+    suffix = "%(index)d/%(max)d ETA %(eta_td)s %(numbers)s"
+
+    @property
+    def numbers(self) -> str:
+        s = self.scores
+        return (
+            f"loss {s.loss:.4f} top-1 {s.top1:.2f} % top-5 {s.top5:.2f} % data {self.waiting:.1f} %"
+        )
+
+
+def bar_factory(world: World) -> BarFactory:
+    """Return the kind of bar that fits this process and where its output goes."""
+    if not world.is_main:
+        return Bar
+    return TerminalBar if sys.stdout.isatty() else PlainBar
