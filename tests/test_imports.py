@@ -36,17 +36,23 @@ def imported(nodes):
 
 
 def run_at_import(tree):
-    """Return the nodes that run when a module is imported: not bodies of functions, nor main."""
+    """Return the nodes that run when a module is imported: not function bodies, main, types."""
     waiting, nodes = [tree], []
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += [*getattr(node, "decorator_list", []), *node.args.defaults]
             continue
-        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and {"__name__", "TYPE_CHECKING"} & variables(node.test):
             continue
         nodes.append(node)
         waiting += ast.iter_child_nodes(node)
     return nodes
+
+
+def variables(tree):
+    """Return the variables that an expression reads."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def called(nodes):
@@ -102,7 +108,9 @@ assert not torch.cuda.is_initialized()
         ("if x:\n    torch.manual_seed(0)", {"manual_seed"}),
         ("class A:\n    parser.parse_args()", {"parse_args"}),
         ("def main():\n    parse_args()", set()),
+        ("def main(args=parse_args()):\n    pass", {"parse_args"}),
         ("if __name__ == '__main__':\n    parse_args()", set()),
+        ("if TYPE_CHECKING:\n    parse_args()", set()),
     ],
 )
 def test_effects_at_import_are_found(code, found):
