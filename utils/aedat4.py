@@ -1,0 +1,41 @@
+"""Recordings in AEDAT 4, read through the optional package `aedat`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.events import SIZE, Events
+
+
+def read_aedat4(path: str | Path) -> Events:
+    """Return the first event stream of an AEDAT 4 file, in the file's own orientation.
+
+    AEDAT 4 stores x and y as seen, so nothing is mirrored. Raises UserError naming the file where
+    the package is missing, the file is damaged, holds no events or is of a larger sensor.
+    """
+    packets = _event_packets(path)
+    if not sum(map(len, packets)):
+        raise UserError(f"{path}: no events in this AEDAT 4 file")
+    events = np.concatenate(packets)
+    if max(events["x"].max(), events["y"].max()) >= SIZE:
+        raise UserError(f"{path}: a sensor larger than {SIZE}x{SIZE}; only DVS128 can be read")
+    x, y, p = (events[field].astype(np.uint8) for field in ("x", "y", "on"))
+    return Events(events["t"].astype(np.int64), x, y, p, str(path))
+
+
+def _event_packets(path: str | Path) -> list[np.ndarray]:
+    """Return the packets (fields t, x, y, on) of the event stream with the lowest number."""
+    try:
+        import aedat
+    except ImportError as error:
+        raise UserError(f"{path}: AEDAT 4 needs a reader: pip install aedat") from error
+    try:
+        decoder = aedat.Decoder(str(path))
+        kinds = decoder.id_to_stream().items()
+        stream = min((key for key, value in kinds if value["type"] == "events"), default=None)
+        return [packet["events"] for packet in decoder if packet["stream_id"] == stream]
+    except (RuntimeError, OSError, ValueError) as error:  # what the package raises on damage
+        raise UserError(f"{path}: damaged AEDAT 4 file ({error})") from error
