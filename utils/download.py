@@ -1,0 +1,84 @@
+"""Files fetched over HTTP from any of several addresses, continued where they broke off."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.tally import Tally
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30  # seconds without a byte
+
+
+class _Refused(Exception):
+    """The server answered with something else than the file."""
+
+
+def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
+    """Download `target` from the first of `urls` that gives a file of this `md5`.
+
+    What has arrived is kept in `<target>.part`, from which the next address and the next call go
+    on. Raises UserError saying what to fetch by hand when no address works.
+    """
+    partial = target.with_name(target.name + ".part")
+    faults = []
+    for url in urls:
+        try:
+            if not (partial.exists() and md5_of(partial) == md5):
+                _download(url, partial, target.name)
+            if md5_of(partial) == md5:
+                partial.replace(target)
+                return
+            partial.unlink()
+            faults.append(f"{url}: another file (md5 differs)")
+        except (OSError, http.client.HTTPException, _Refused) as error:
+            faults.append(f"{url}: {error}")
+    raise UserError(
+        f"no download of {target.name} ({'; '.join(faults)}); fetch {urls[-1]} by hand"
+        f" and save it as {target} (md5 {md5}), or run again to go on"
+    )
+
+
+def md5_of(path: Path) -> str:
+    """Return the md5 sum of a file as hexadecimal digits."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(url: str, partial: Path, label: str) -> None:
+    """Append to `partial` what it lacks of the file at `url`."""
+    have = partial.stat().st_size if partial.exists() else 0
+    with _open(url, have) as response:
+        if response.status not in (200, 206):
+            raise _Refused(f"answered {response.status} without a file")
+        if response.status == 200:  # the server starts from the beginning
+            have = 0
+        total = have + int(response.headers.get("Content-Length", 0))
+        with partial.open("ab" if have else "wb") as file, Tally(label, total, have) as count:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                count.add(len(chunk))
+    if partial.stat().st_size < total:
+        raise _Refused(f"broke off after {partial.stat().st_size:,} of {total:,} bytes")
+
+
+def _open(url: str, start: int) -> http.client.HTTPResponse:
+    """Ask for the file from byte `start` on, or from 0 where it does not reach that far."""
+    request = urllib.request.Request(url, headers={"User-Agent": "dsr"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+            raise
+        return _open(url, 0)

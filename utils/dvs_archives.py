@@ -1,0 +1,72 @@
+"""The ten archives of CIFAR10-DVS: where they are fetched from, and how they are unpacked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from utils.download import fetch, md5_of
+from utils.errors import UserError
+
+ARCHIVES = {  # class, in label order: figshare file number, md5
+    "airplane": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
+    "automobile": (7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
+    "bird": (7712794, "a9c207c91c55b9dc2002dc21c684d785"),
+    "cat": (7712812, "52c63c677c2b15fa5146a8daf4d56687"),
+    "deer": (7712815, "b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
+    "dog": (7712818, "f379ebdf6703d16e0a690782e62639c3"),
+    "frog": (7712842, "cad6ed91214b1c7388a5f6ee56d08803"),
+    "horse": (7712851, "e7cbbf77bec584ffbf913f00e682782a"),
+    "ship": (7712836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
+    "truck": (7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
+}
+# The second often answers with an empty page meant to stop robots.
+ADDRESSES = (
+    "https://api.figshare.com/v2/file/download/{}",
+    "https://ndownloader.figshare.com/files/{}",
+)
+
+
+def obtain(name: str, root: Path) -> None:
+    """Put the recordings of class `name` into `<root>/events/<name>`, downloading what is missing.
+
+    `<name>.zip` in `root` or a folder of it is used if its md5 fits. Raises UserError where it does
+    not, and where no download works.
+    """
+    number, md5 = ARCHIVES[name]
+    archive = _placed(name, root)
+    if archive is None:
+        archive = root / f"{name}.zip"
+        fetch([address.format(number) for address in ADDRESSES], archive, md5)
+    elif md5_of(archive) != md5:
+        raise UserError(
+            f"{archive}: md5 differs from {md5}, the file is incomplete or another one;"
+            " remove it, and it will be downloaded"
+        )
+    extract(archive, root / "events" / name)
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack the recordings in `archive` into `folder`, which appears once it is complete."""
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    print(f"Extracting {archive.name}", flush=True)
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for member in members.infolist():
+                if re.search(r"\.aedat4?$", member.filename):
+                    target = unfinished / Path(member.filename).name
+                    with members.open(member) as source, target.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}): make room") from error
+
+
+def _placed(name: str, root: Path) -> Path | None:
+    """Return the `<name>.zip` that lies in `root` or directly in one of its folders."""
+    here = [root / f"{name}.zip", *root.glob(f"*/{name}.zip")]
+    return next((file for file in here if file.is_file()), None)

@@ -1,0 +1,55 @@
+"""Work spread over processes that end with the one that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+from utils.errors import UserError
+from utils.tally import tally
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def map_in_processes(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, label: str
+) -> list[Result]:
+    """Return `function` of every job, in order, computed by `workers` processes (0: by this one).
+
+    Says under `label` how far it is. Raises what `function` raises, and UserError where a process
+    is killed; jobs done before stay done.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        return list(tally(map(function, jobs), label, len(jobs)))
+    # Spawned, since forked processes would inherit, and so keep, the locks this one holds.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        results = pool.map(function, jobs, chunksize=min(8, -(-len(jobs) // workers)))
+        try:
+            return list(tally(results, label, len(jobs)))
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{label}: a process was killed (out of memory?); lower --workers and run again"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool in good order
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed; it would otherwise wait for work forever."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
