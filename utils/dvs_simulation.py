@@ -1,0 +1,114 @@
+"""Simulated DVS128 recordings: an image moved along a closed path before an event camera.
+
+The camera model is that of ESIM (Rebecq et al., CoRL 2018): a pixel emits an event whenever the
+logarithm of its intensity has changed by a threshold since its last event, at the time that linear
+interpolation gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from utils.events import SIZE, Events
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What is simulated; lengths in pixels of the sensor, times in microseconds.
+
+    The image covers `image_size` pixels and makes `rounds` circles around a point near the sensor's
+    centre, sampled at `steps` times. `dark` is the intensity of black (white is 1), `threshold` a
+    pixel's mean threshold in log intensity, `mismatch` the relative deviation of thresholds between
+    pixels, `noise_rate` the rate of events without a cause, in Hz a pixel.
+    """
+
+    duration: int = 1_200_000
+    steps: int = 64
+    rounds: int = 1
+    image_size: float = 96.0
+    radius: float = 5.0
+    dark: float = 0.15
+    threshold: float = 0.25
+    mismatch: float = 0.03
+    noise_rate: float = 0.1
+
+
+def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None = None) -> Events:
+    """Return the recording of a square `image` of intensities 0..1, moved along a closed path.
+
+    `rng` draws the path's phase, direction and centre, the pixels' thresholds and the noise.
+    Timestamps start near 0 and never step backwards.
+    """
+    camera = camera or Camera()
+    columns, rows = _path(camera, rng)
+    intensity = _project(image, camera, rows, columns)
+    log_intensity = np.log(camera.dark + (1 - camera.dark) * intensity)
+    spread = rng.normal(1, camera.mismatch, (SIZE, SIZE)).clip(0.5)
+    signal = _crossings(log_intensity, camera.threshold * spread, camera.duration)
+    t, pixel, p = np.concatenate([signal, _noise(camera, rng)], axis=1)
+    order = np.argsort(t, kind="stable")
+    y, x = np.divmod(pixel[order].astype(np.uint16), SIZE)
+    return Events(t[order], x.astype(np.uint8), y.astype(np.uint8), p[order].astype(np.uint8))
+
+
+def _path(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the image centre's columns and rows `(K+1,)`: a circle, closed."""
+    turn = rng.choice([-1, 1]) * camera.rounds * 2 * np.pi
+    angle = rng.uniform(0, 2 * np.pi) + turn * np.linspace(0, 1, camera.steps + 1)
+    column, row = (SIZE - 1) / 2 + rng.uniform(-4, 4, 2)
+    return column + camera.radius * np.cos(angle), row + camera.radius * np.sin(angle)
+
+
+def _project(
+    image: np.ndarray, camera: Camera, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Return the sensor's intensities `(K+1, 128, 128)` for the image at each centre, bilinear."""
+    down = _weights(len(image), camera.image_size, rows)  # (K+1, 128, h)
+    across = _weights(len(image), camera.image_size, columns)
+    return down @ image.astype(np.float32) @ across.transpose(0, 2, 1)
+
+
+def _weights(length: int, size: float, centres: np.ndarray) -> np.ndarray:
+    """Return float32 weights `(K+1, 128, length)` of a line of pixels for sensor positions.
+
+    The line is `size` sensor pixels long and centred on each of `centres` `(K+1,)`; beyond its ends
+    the weights fall to zero.
+    """
+    sensor = np.arange(SIZE, dtype=np.float32)
+    offset = (sensor - centres[:, None]) * (length / size) + (length - 1) / 2
+    distance = np.abs(offset[..., None].astype(np.float32) - np.arange(length, dtype=np.float32))
+    return np.maximum(1 - distance, 0)
+
+
+def _crossings(log_intensity: np.ndarray, threshold: np.ndarray, duration: int) -> np.ndarray:
+    """Return the events `(3, n)` int64, rows t, pixel, p, of signals `(K+1, 128, 128)`.
+
+    Within a step the signal is a line. It crosses levels spaced by the pixel's `threshold`
+    `(128, 128)`, counted from the level of the pixel's last event.
+    """
+    levels = (log_intensity / threshold).reshape(len(log_intensity), -1)
+    reference = levels[0].copy()
+    step_time = duration / (len(levels) - 1)
+    events = []
+    for step, (before, after) in enumerate(pairwise(levels)):
+        change = np.trunc(after - reference)
+        pixel = np.flatnonzero(change)
+        count = np.abs(change[pixel]).astype(np.int64)
+        first = np.repeat(np.cumsum(count) - count, count)
+        nth = np.arange(len(first)) - first + 1  # 1, 2, ... within each pixel
+        pixel = np.repeat(pixel, count)
+        sign = np.sign(change[pixel])
+        share = (reference[pixel] + sign * nth - before[pixel]) / (after - before)[pixel]
+        events.append(np.stack([(step + share) * step_time, pixel, sign > 0]).astype(np.int64))
+        reference += change
+    return np.concatenate(events, axis=1)
+
+
+def _noise(camera: Camera, rng: np.random.Generator) -> np.ndarray:
+    """Return events `(3, n)` int64, rows t, pixel, p, at random times, pixels and polarities."""
+    mean = camera.noise_rate * SIZE**2 * camera.duration * 1e-6
+    bounds = ([camera.duration], [SIZE**2], [2])
+    return rng.integers(0, bounds, (3, rng.poisson(mean)))
