@@ -61,11 +61,23 @@ def build_data(args: Namespace, world: World) -> Data:
 
     Read from `args`: dataset, path, workers, train_batch, test_batch, manualSeed, and for event
     recordings timesteps and pin_memory; `mean` and `std`, where given, replace the data set's own.
-    Raises UserError for an unknown name and for missing or damaged data.
+    Raises UserError for an unknown name, for missing or damaged data, and for more processes than
+    samples in a batch or in the training set.
     """
     if args.dataset not in _DATASETS:
         raise UserError(_unknown(args.dataset))
-    return _DATASETS[args.dataset](args, world)
+    if args.train_batch < world.size:
+        raise UserError(
+            f"--train-batch {args.train_batch}: {world.size} processes share it, one sample each"
+            " at least"
+        )
+    data = _DATASETS[args.dataset](args, world)
+    if data.train.num_samples < world.size:
+        raise UserError(
+            f"--path {args.path}: {data.train.num_samples} training samples for {world.size}"
+            " processes; start fewer"
+        )
+    return data
 
 
 def known_datasets() -> list[str]:
@@ -155,7 +167,6 @@ def _bytes(dataset: CIFAR10) -> ImageSet:
 
 def _batched(images: Images, args: Namespace, world: World) -> Data:
     """Put the images on the device and return them behind their loaders."""
-    _check_batches(images, args, world)
     mean, std = _statistics(images, args)
     normalise = Normalise(mean, std, world.device)
     train, test = images.train.to(world.device), images.test.to(world.device)
@@ -171,20 +182,6 @@ def _batched(images: Images, args: Namespace, world: World) -> Data:
         classes=images.classes,
         description=_describe(args.dataset, images, mean, std),
     )
-
-
-def _check_batches(images: Images, args: Namespace, world: World) -> None:
-    """Refuse a batch, or a training set, that leaves a process without a sample."""
-    if args.train_batch < world.size:
-        raise UserError(
-            f"--train-batch {args.train_batch}: {world.size} processes share it, one sample each"
-            " at least"
-        )
-    if len(images.train) < world.size:
-        raise UserError(
-            f"--path {args.path}: {len(images.train)} training images for {world.size} processes;"
-            " start fewer"
-        )
 
 
 def _statistics(images: Images, args: Namespace) -> Statistics:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from utils.errors import UserError
 from utils.images import ImageSet
+from utils.tally import tally
 
 LAYOUT = "expected train/<class>/ and test/<class>/ (or val/<class>/) with images"
 
@@ -62,7 +62,7 @@ def _decode(samples: Sequence[tuple[str, int]], size: int, workers: int, quiet: 
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         decoded = pool.map(lambda sample: _read_image(sample[0], size), samples)
-        for row, image in enumerate(_with_bar(decoded, len(samples), quiet)):
+        for row, image in enumerate(tally(decoded, "Decoding", len(samples), quiet)):
             images[row] = image
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return ImageSet(pixels, torch.tensor([label for _, label in samples]))
@@ -79,15 +79,3 @@ def _read_image(file: str, size: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = str(error).replace(file, "it")
         raise UserError(f"--path: cannot read image {file} ({reason}); remove it") from error
-
-
-def _with_bar(items: Iterable[np.ndarray], total: int, quiet: bool) -> Iterable[np.ndarray]:
-    """Pass `items` on under a progress bar on a terminal, under one plain line elsewhere."""
-    from progress.bar import Bar
-
-    if quiet:
-        return items
-    if not sys.stderr.isatty():
-        print(f"Decoding {total:,} images", flush=True)
-        return items
-    return Bar("Decoding", max=total, suffix="%(index)d/%(max)d, %(eta)ds left").iter(items)

@@ -1,4 +1,4 @@
-"""Image sets held in memory as bytes, and their batches, augmented on the training device."""
+"""Image sets held in memory, and their batches, augmented on the training device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # channel means, chann
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images `(N, C, H, W)` in uint8 and labels `(N,)` in int64."""
+    """Images `(N, C, H, W)`, as a rule uint8 to be small, and labels `(N,)` in int64."""
 
     images: torch.Tensor
     labels: torch.Tensor

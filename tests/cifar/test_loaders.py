@@ -163,17 +163,18 @@ def test_a_batch_smaller_than_the_number_of_processes():
 
 def test_fewer_training_images_than_processes(tmp_path):
     write_folder(tmp_path)
-    with pytest.raises(UserError, match="--path .*2 training images for 3 processes"):
+    with pytest.raises(UserError, match="--path .*2 training samples for 3 processes"):
         build_data(arguments("folder", tmp_path), OneOf(0, 3))
 
 
 def test_event_recordings_come_from_their_own_module(monkeypatch):
     module = ModuleType("utils.cifar10_dvs")
-    module.build = lambda args, world: ("train", "test", 7, f"frames of {args.path}")
+    train, test = SimpleNamespace(num_samples=9), SimpleNamespace()
+    module.build = lambda args, world: (train, test, 7, f"frames of {args.path}")
     monkeypatch.setitem(sys.modules, "utils.cifar10_dvs", module)
     monkeypatch.setattr("utils.cifar10_dvs", module, raising=False)
     data = build_data(arguments("CIFAR10DVS", "here"), OneOf())
-    assert (data.train, data.test, data.num_classes, data.in_channels) == ("train", "test", 7, 2)
+    assert (data.train, data.test, data.num_classes, data.in_channels) == (train, test, 7, 2)
     assert data.description == "frames of here"
 
 

@@ -49,7 +49,7 @@ def test_decoding_is_announced_unless_quiet(folder, capsys):
     load_folder(folder, quiet=True)
     assert capsys.readouterr().out == ""
     load_folder(folder)
-    assert "Decoding 4 images" in capsys.readouterr().out
+    assert "Decoding 4/4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
