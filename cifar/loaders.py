@@ -109,8 +109,9 @@ def _cifar100(args: Namespace, world: World) -> Data:
 def _digits(args: Namespace, world: World) -> Data:
     train, test = digit_images(args.path)
     statistics = channel_statistics(train.images)
-    # A mirrored digit is no digit: shifts only.
-    images = Images(train, test, DIGITS, statistics, Augmentation(flip=False))
+    # A mirrored digit is no digit, and digits fill their frame: small shifts only.
+    augmentation = Augmentation(padding=2, flip=False)
+    images = Images(train, test, DIGITS, statistics, augmentation)
     return _batched(images, args, world)
 
 
