@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from utils.atomic import write_atomically
+from utils.disk import write_atomically
 from utils.errors import UserError
 
 _PREFIX = "module."
@@ -75,15 +75,15 @@ def _read(path: Path, flag: str) -> Any:
 
 
 def _present(path: Path) -> str:
-    names = sorted(file.name for file in path.parent.glob("*.pth"))
-    return f"there are {_shortened(names)}" if names else "no checkpoint is there yet"
+    names = [file.name for file in path.parent.glob("*.pth")]
+    near = difflib.get_close_matches(path.name, names, n=_SHOWN, cutoff=0.0)
+    return f"the nearest there: {', '.join(near)}" if near else "no checkpoint is there yet"
 
 
 def _listed(what: str, keys: list[str]) -> str:
     return f"{what} {_shortened(keys)}" if keys else ""
 
 
-def _shortened(names: Iterable[str]) -> str:
-    names = list(names)
+def _shortened(names: list[str]) -> str:
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + rest

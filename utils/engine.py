@@ -19,6 +19,11 @@ from utils.progress import Bar, BarFactory
 from utils.schedule import Schedule
 from utils.training import Training
 
+_DIVERGED = (
+    "{} is no longer finite: lower --lr or lengthen --warmup; the checkpoint of the last whole "
+    "epoch is kept"
+)
+
 
 class Epoch(NamedTuple):
     """What an epoch brought; `is_best` when its test accuracy was the highest so far."""
@@ -94,6 +99,7 @@ def fit(
         bar = bars(f"epoch {epoch + 1}/{schedule.epochs} train", train)
         trained = train_one_epoch(wrapped, train, training.optimizer, rates, world, bar)
         world.average_statistics(training.model)
+        _require_finite_state(training.model)
         bar = bars(f"epoch {epoch + 1}/{schedule.epochs} test", test)
         tested = evaluate(training.model, test, world, bar)
         is_best = training.advance(len(train), tested.top1)
@@ -103,7 +109,16 @@ def fit(
 
 def _require_finite(scores: Scores | None) -> None:
     if scores is not None and not math.isfinite(scores.loss):
-        raise UserError(
-            f"the training loss became {scores.loss}: lower --lr or lengthen --warmup; "
-            "the checkpoint of the last whole epoch is kept"
-        )
+        raise UserError(_DIVERGED.format("the training loss"))
+
+
+def _require_finite_state(model: nn.Module) -> None:
+    """Raise `UserError` for a parameter or statistic that is not finite.
+
+    The loss does not tell: a spiking neuron whose membrane is not a number is merely silent.
+    """
+    state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([value.isfinite().all() for value in state.values()])
+    for key, fine in zip(state, finite.tolist(), strict=True):
+        if not fine:
+            raise UserError(_DIVERGED.format(key))

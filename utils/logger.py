@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.atomic import write_atomically
+from utils.disk import write_atomically, writing
 from utils.errors import UserError
 
 COLUMNS = ("Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc.")
@@ -47,7 +47,7 @@ class Log:
         """Add `row` at the end, below a header if the file is new."""
         if not self.path.exists():
             self.start()
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(_line(row) + "\n")
 
 

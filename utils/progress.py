@@ -15,7 +15,8 @@ from utils.distributed import World
 from utils.metrics import Meter, Scores
 
 LINES_AN_EPOCH = 10
-SECONDS_BETWEEN_READS = 0.5
+SECONDS_BETWEEN_LINES = 2.0
+SECONDS_BETWEEN_REDRAWS = 0.5
 _NUMBERS_WIDTH = 88
 
 
@@ -25,7 +26,7 @@ class Bar:
     def __init__(self, title: str, loader: Any) -> None:
         self.title, self.loader, self.total = title, loader, len(loader)
         self.index = 0
-        self.started = time.perf_counter()
+        self.started = self.drawn = time.perf_counter()
 
     def __enter__(self) -> Bar:
         return self
@@ -40,6 +41,7 @@ class Bar:
             return None
         scores = meter.local()
         self.draw(scores)
+        self.drawn = time.perf_counter()
         return scores
 
     def due(self) -> bool:
@@ -58,6 +60,11 @@ class Bar:
         return max(time.perf_counter() - self.started, 1e-9)
 
     @property
+    def idle(self) -> float:
+        """Seconds since the scores were last shown."""
+        return time.perf_counter() - self.drawn
+
+    @property
     def waiting(self) -> float:
         """Percentage of the time so far that was spent waiting for data."""
         return 100 * self.loader.waited / self.elapsed
@@ -67,11 +74,11 @@ BarFactory = Callable[[str, Any], Bar]
 
 
 class PlainBar(Bar):
-    """Prints a line at each tenth of the epoch."""
+    """Prints a line at each tenth of the epoch but the last, which the script sums up itself."""
 
     def due(self) -> bool:
-        every = -(-self.total // LINES_AN_EPOCH)
-        return self.index % every == 0 or self.index == self.total
+        tenth = self.index % -(-self.total // LINES_AN_EPOCH) == 0
+        return tenth and self.index < self.total and self.idle >= SECONDS_BETWEEN_LINES
 
     def draw(self, scores: Scores) -> None:
         left = timedelta(seconds=round(self.elapsed * (self.total - self.index) / self.index))
@@ -87,16 +94,11 @@ class TerminalBar(Bar):
 
     def __init__(self, title: str, loader: Any) -> None:
         super().__init__(title, loader)
-        self.drawn = 0.0
         room = shutil.get_terminal_size().columns - len(title) - _NUMBERS_WIDTH
         self.bar = _Numbers(title, file=sys.stdout, max=self.total, width=min(32, max(room, 1)))
 
     def due(self) -> bool:
-        now = time.perf_counter()
-        if self.index < self.total and now - self.drawn < SECONDS_BETWEEN_READS:
-            return False
-        self.drawn = now
-        return True
+        return self.index == self.total or self.idle >= SECONDS_BETWEEN_REDRAWS
 
     def draw(self, scores: Scores) -> None:
         self.bar.scores, self.bar.waiting = scores, self.waiting

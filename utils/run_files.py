@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from utils.disk import writing
+
 _SUFFIXES = (".txt", ".pth", "_best.pth", ".pdf", "_firing_rate.dict", ".json")
 
 
@@ -45,6 +47,11 @@ class RunFiles:
     def record(self) -> Path:
         return self.path(".json")
 
+    def make_folder(self) -> None:
+        """Make the folder; raises `UserError` where that is impossible."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
     def existing(self) -> list[str]:
         """Return the suffixes of the files that are there."""
         return [suffix for suffix in _SUFFIXES if self.path(suffix).exists()]
@@ -61,7 +68,8 @@ class RunFiles:
         aside = next(f for f in (RunFiles(self.folder, s) for s in stems) if not f.existing())
         for suffix in suffixes:
             move = shutil.copy2 if self.path(suffix) == keep else shutil.move
-            move(self.path(suffix), aside.path(suffix))
+            with writing(aside.path(suffix)):
+                move(self.path(suffix), aside.path(suffix))
         return aside
 
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from utils.atomic import write_atomically
+from utils.disk import write_atomically
 from utils.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "numpy")

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from utils.atomic import write_atomically
+from utils.disk import write_atomically, writing
 from utils.errors import UserError
 
 
@@ -25,3 +25,12 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_with_its_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"file/folder.*--checkpoint"),
+        writing(tmp_path / "file/folder"),
+    ):
+        (tmp_path / "file" / "folder").mkdir()

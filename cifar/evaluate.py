@@ -1,0 +1,46 @@
+"""Testing a network once."""
+
+from __future__ import annotations
+
+import math
+
+from cifar.run import Run
+from utils import checkpoint, engine
+from utils.logger import Log
+from utils.order import share
+from utils.progress import bar_factory
+
+
+def evaluate(run: Run) -> None:
+    """Test once and log it; with `--rate_stat 1` save the firing rates of all neuron layers."""
+    if run.content:
+        where = f"--resume {run.args.resume}"
+        checkpoint.load_weights(run.model, run.content["state_dict"], where)
+    else:
+        run.world.say("note: no --resume, so the network is untrained")
+    run.model.reset_firing_rates()
+    test = run.data.test
+    test.set_epoch(0)
+    scores = engine.evaluate(run.model, test, run.world, bar_factory(run.world)("test", test))
+    run.world.say(
+        f"test loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
+        f"of {scores.samples:,} samples"
+    )
+    if run.world.is_main:
+        run.files.make_folder()
+        Log(run.files.log).append([0.0, math.nan, scores.loss, math.nan, scores.top1])
+    if run.setting.rate_stat:
+        _save_firing_rates(run)
+
+
+def _save_firing_rates(run: Run) -> None:
+    """Save each layer's average firing rate over the whole test set."""
+    world, samples = run.world, run.data.test.num_samples
+    first, last = share(0, samples, world.rank, world.size)
+    local = run.model.firing_rates()
+    parts = world.gather({layer: rate * (last - first) for layer, rate in local.items()})
+    rates = {layer: sum(part.get(layer, 0.0) for part in parts) / samples for layer in local}
+    if world.is_main:
+        checkpoint.save(run.files.firing_rates, rates)
+        average = sum(rates.values()) / len(rates)
+        world.say(f"firing rate {average:.4f} on average over layers: {run.files.firing_rates}")

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from cifar import train
+from cifar.options import build_parser
+from models import registry
+from tests.cifar.tiny_net import BUILDERS
+from utils import errors
+from utils.distributed import World
+
+FLAGS = (
+    "--dataset digits --path ./data --model tiny.lif --timesteps 2 --delta_t 0.5 --Vth 0.6 "
+    "--train-batch 512 --test-batch 200 --warmup 4 --compile off"
+)
+
+
+@pytest.fixture
+def tiny_flags(tmp_path):
+    """The flags of a short training of `tiny.lif` on the digits that writes to `tmp_path`."""
+    return [*FLAGS.split(), "-c", str(tmp_path)]
+
+
+@pytest.fixture
+def call(tmp_path, tiny_flags, monkeypatch):
+    """Run the training program in this process, as its entry script does."""
+    for name, builder in BUILDERS.items():
+        monkeypatch.setitem(registry._BUILDERS, name, builder)
+
+    def call(*flags):
+        def main():
+            args = build_parser(multi=False).parse_args([*tiny_flags, *flags])
+            train.main(args, World(torch.device("cpu")))
+
+        errors.run(main)
+        return tmp_path / "digits"
+
+    return call

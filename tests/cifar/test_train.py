@@ -1,0 +1,221 @@
+import json
+import math
+
+import pytest
+import torch
+
+from utils import checkpoint
+from utils.images import TrainImages
+from utils.logger import COLUMNS
+
+PUBLISHED_KEYS = {"epoch", "state_dict", "acc", "best_acc", "optimizer"}
+
+
+class Killed(BaseException):
+    """Stands for the end of a process: no handler may see it."""
+
+
+@pytest.fixture
+def killed_before_epoch(monkeypatch):
+    """Return a function that ends the next training before an epoch (from 0), or never."""
+    original = TrainImages.set_epoch
+
+    def arm(last):
+        def set_epoch(self, epoch):
+            if epoch == last:
+                raise Killed
+            original(self, epoch)
+
+        monkeypatch.setattr(TrainImages, "set_epoch", set_epoch)
+
+    return arm
+
+
+def _log(folder, stem="tiny.lif"):
+    return (folder / f"{stem}.txt").read_text()
+
+
+def _rows(folder, stem="tiny.lif"):
+    return [[float(x) for x in line.split()] for line in _log(folder, stem).splitlines()[1:]]
+
+
+def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
+    folder = call("--epochs", "2", "--manualSeed", "3", "--name", "_x")
+    stem = "tiny.lif_x"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{stem}{s}" for s in (".txt", ".pth", "_best.pth", ".pdf", ".json")}
+    assert _log(folder, stem).splitlines()[0] == "".join(f"{name}\t" for name in COLUMNS)
+    rows = _rows(folder, stem)
+    assert [row[0] for row in rows] == [0.1, 0.05]
+    last = torch.load(folder / f"{stem}.pth", weights_only=True)
+    assert last.keys() >= PUBLISHED_KEYS
+    assert last["epoch"] == 2
+    assert last["acc"] == pytest.approx(rows[-1][4], abs=1e-6)
+    assert last["best_acc"] == pytest.approx(max(row[4] for row in rows), abs=1e-6)
+    assert not any(key.startswith("module.") for key in last["state_dict"])
+    assert (folder / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
+    (record,) = json.loads((folder / f"{stem}.json").read_text())
+    assert record["manualSeed"] == 3
+    assert record["setting"]["timesteps"] == 2
+    assert "folded" in record["engine"]
+    printed = capsys.readouterr()
+    starts = [line.split(":")[0] for line in printed.out.splitlines()]
+    assert starts[:4] == ["dataset", "model", "device", "seed"]
+    assert printed.err == ""
+
+
+def test_best_is_the_checkpoint_of_the_best_epoch(call):
+    folder = call("--epochs", "4", "--manualSeed", "3")
+    accuracies = [row[4] for row in _rows(folder)]
+    best = torch.load(folder / "tiny.lif_best.pth", weights_only=True)
+    assert best["epoch"] == accuracies.index(max(accuracies)) + 1
+    assert best["acc"] == best["best_acc"]
+
+
+def test_one_seed_gives_one_log(call):
+    flags = ("--epochs", "2", "--manualSeed", "5", "--dropout", "0.2", "--engine", "unrolled")
+    folder = call(*flags, "--name", "A")
+    call(*flags, "--name", "B")
+    call(*flags, "--name", "C", "--manualSeed", "6")
+    assert _log(folder, "tiny.lifA") == _log(folder, "tiny.lifB")
+    assert _log(folder, "tiny.lifA") != _log(folder, "tiny.lifC")
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("last", [1, 2])
+def test_stopping_and_resuming_writes_the_log_of_not_stopping(
+    call, killed_before_epoch, optimizer, last
+):
+    flags = ("--epochs", "4", "--optimizer", optimizer, "--lr", "0.02", "--dropout", "0.2")
+    whole = call(*flags, "--name", "whole", "--manualSeed", "8")
+    killed_before_epoch(last)
+    with pytest.raises(Killed):
+        call(*flags, "--name", "broken", "--manualSeed", "8")
+    killed_before_epoch(None)
+    folder = call(*flags, "--name", "broken", "--resume", "tiny.lifbroken.pth")
+    assert _log(folder, "tiny.lifbroken") == _log(whole, "tiny.lifwhole")
+    ends = [torch.load(folder / f"tiny.lif{n}.pth", weights_only=True) for n in ("whole", "broken")]
+    for key, value in ends[0]["state_dict"].items():
+        assert torch.equal(value, ends[1]["state_dict"][key])
+    for key in ("epoch", "iteration", "acc", "best_acc", "log_rows", "manualSeed"):
+        assert ends[0][key] == ends[1][key]
+    assert not list(folder.glob("*old*"))
+
+
+def test_a_run_killed_between_log_and_checkpoint_repeats_that_epoch(
+    call, monkeypatch, killed_before_epoch
+):
+    whole = call("--epochs", "3", "--manualSeed", "8", "--name", "whole")
+    killed_before_epoch(2)
+    with pytest.raises(Killed):
+        call("--epochs", "3", "--manualSeed", "8")
+    killed_before_epoch(None)
+
+    def save(path, content):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save)
+        with pytest.raises(Killed):
+            call("--epochs", "3", "--resume", "tiny.lif.pth")
+    assert len(_rows(whole)) == 3
+    folder = call("--epochs", "3", "--resume", "tiny.lif.pth")
+    assert _log(folder) == _log(whole, "tiny.lifwhole")
+
+
+def test_starting_anew_keeps_the_earlier_run_aside_and_says_so(call, capsys):
+    folder = call("--epochs", "1", "--manualSeed", "1")
+    before = {p.name.replace("tiny.lif", ""): p.read_bytes() for p in folder.iterdir()}
+    capsys.readouterr()
+    call("--epochs", "1", "--manualSeed", "2")
+    aside = {
+        p.name.replace("tiny.lif.old-1", ""): p.read_bytes() for p in folder.glob("tiny.lif.old-1*")
+    }
+    assert aside == before
+    assert "tiny.lif.old-1" in capsys.readouterr().out
+    call("--epochs", "2", "--resume", "tiny.lif.old-1.pth", "--name", "B")
+    assert len(_rows(folder, "tiny.lifB")) == 2
+
+
+def test_resuming_the_best_keeps_what_came_later_aside(call):
+    folder = call("--epochs", "4", "--manualSeed", "3")
+    rows = _log(folder).splitlines()
+    best = torch.load(folder / "tiny.lif_best.pth", weights_only=True)["epoch"]
+    call("--epochs", "5", "--resume", "tiny.lif_best.pth")
+    assert _log(folder, "tiny.lif.old-1").splitlines() == rows
+    assert _log(folder).splitlines()[: best + 1] == rows[: best + 1]
+    assert len(_rows(folder)) == 5
+    assert (folder / "tiny.lif_best.pth").exists()
+
+
+def test_a_finished_run_resumed_changes_nothing(call, capsys):
+    folder = call("--epochs", "1", "--manualSeed", "1")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    call("--epochs", "1", "--resume", "tiny.lif.pth")
+    assert "nothing to train" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_published_checkpoint_is_resumed(call):
+    folder = call("--epochs", "2", "--manualSeed", "3")
+    ours = torch.load(folder / "tiny.lif.pth", weights_only=True)
+    published = {key: ours[key] for key in PUBLISHED_KEYS}
+    published["state_dict"] = {f"module.{k}": v for k, v in ours["state_dict"].items()}
+    published["best_acc"] = torch.tensor(ours["best_acc"])
+    torch.save(published, folder / "theirs.pth")
+    call("--epochs", "3", "--resume", "theirs.pth", "--name", "B")
+    (row,) = _rows(folder, "tiny.lifB")
+    assert row[0] == pytest.approx(0.05 * (1 + math.cos(math.pi * 2 / 3)), abs=1e-6)
+    assert torch.load(folder / "tiny.lifB.pth", weights_only=True)["epoch"] == 3
+
+
+def test_evaluation_logs_the_checkpoints_accuracy_and_firing_rates(call, capsys):
+    folder = call("--epochs", "2", "--manualSeed", "3")
+    best = torch.load(folder / "tiny.lif_best.pth", weights_only=True)
+    before = (folder / "tiny.lif.pth").read_bytes()
+    call("-e", "--resume", "tiny.lif_best.pth", "--rate_stat", "1")
+    assert f"top-1 {best['acc']:.2f} %" in capsys.readouterr().out
+    row = _rows(folder)[-1]
+    assert row[4] == pytest.approx(best["acc"], abs=1e-6)
+    assert math.isnan(row[1])
+    rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
+    assert rates.keys() == {"relu1", "relu2"}
+    assert all(0 < rate < 1 for rate in rates.values())
+    assert (folder / "tiny.lif.pth").read_bytes() == before
+
+
+def test_an_evaluation_in_between_does_not_disturb_resuming(call, killed_before_epoch):
+    whole = call("--epochs", "2", "--manualSeed", "3", "--name", "whole")
+    killed_before_epoch(1)
+    with pytest.raises(Killed):
+        call("--epochs", "2", "--manualSeed", "3")
+    killed_before_epoch(None)
+    call("-e", "--resume", "tiny.lif.pth")
+    folder = call("--epochs", "2", "--resume", "tiny.lif.pth")
+    assert _log(folder) == _log(whole, "tiny.lifwhole")
+
+
+def test_rate_stat_off_saves_no_rates(call):
+    folder = call("-e")
+    assert [path.name for path in folder.iterdir()] == ["tiny.lif.txt"]
+
+
+def test_an_approximate_engine_is_labelled(call, capsys):
+    folder = call("--epochs", "1", "--engine", "rate")
+    assert "APPROXIMATE" in capsys.readouterr().out
+    (record,) = json.loads((folder / "tiny.lif.json").read_text())
+    assert "APPROXIMATE" in record["engine"]
+
+
+def test_other_neuron_settings_than_the_checkpoints_are_pointed_out(call, capsys):
+    call("--epochs", "1", "--manualSeed", "3")
+    call("-e", "--resume", "tiny.lif.pth", "--timesteps", "4")
+    assert "--timesteps was 2 in tiny.lif.pth, is 4" in capsys.readouterr().out
+
+
+def test_a_random_seed_is_printed_and_kept_by_resuming(call, capsys):
+    folder = call("--epochs", "1")
+    seed = torch.load(folder / "tiny.lif.pth", weights_only=True)["manualSeed"]
+    assert 1 <= seed <= 10000
+    call("--epochs", "2", "--resume", "tiny.lif.pth")
+    assert capsys.readouterr().out.count(f"seed: {seed}\n") == 2

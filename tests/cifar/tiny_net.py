@@ -1,0 +1,49 @@
+"""A spiking network small enough to train in a test, and any entry script with it registered."""
+
+import runpy
+import sys
+
+from torch import nn
+
+from models import registry
+from models.network import SpikingNetwork
+from models.neuron import IFNeuron, LIFNeuron
+
+
+class TinyNet(SpikingNetwork):
+    """A convolution and a linear layer, each with BatchNorm and neuron."""
+
+    in_channels = 3
+
+    def __init__(self, neuron, setting, num_classes=10, dropout=0.0):
+        super().__init__(setting)
+        self.conv1 = nn.Conv2d(3, 4, 5, stride=4)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu1 = neuron(setting)
+        self.drop = nn.Dropout(dropout)
+        self.flat = nn.Flatten()
+        self.linear = nn.Linear(4 * 7 * 7, num_classes)
+        self.bn2 = nn.BatchNorm1d(num_classes)
+        self.relu2 = neuron(setting)
+
+    def forward(self, images):
+        x = self.relu1(self.bn1(self.conv1(self.present(images))))
+        x = self.linear(self.flat(self.drop(x)))
+        return self.readout(self.relu2(self.bn2(x)))
+
+
+def tiny_if(setting, **options):
+    return TinyNet(IFNeuron, setting, **options)
+
+
+def tiny_lif(setting, **options):
+    return TinyNet(LIFNeuron, setting, **options)
+
+
+BUILDERS = {"tiny.if": tiny_if, "tiny.lif": tiny_lif}
+
+if __name__ == "__main__":
+    for name, builder in BUILDERS.items():
+        registry.register(name)(builder)
+    script = sys.argv.pop(1)
+    runpy.run_path(script, run_name="__main__")
