@@ -16,6 +16,10 @@ _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
 
 
+class DownloadFailed(UserError):
+    """No address gave the file."""
+
+
 class _Refused(Exception):
     """The server answered with something else than the file."""
 
@@ -24,7 +28,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
     """Download `target` from the first of `urls` that gives a file of this `md5`.
 
     What has arrived is kept in `<target>.part`, from which the next address and the next call go
-    on. Raises UserError saying what to fetch by hand when no address works.
+    on. Raises DownloadFailed when no address works.
     """
     partial = target.with_name(target.name + ".part")
     faults = []
@@ -39,10 +43,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
             faults.append(f"{url}: another file (md5 differs)")
         except (OSError, http.client.HTTPException, _Refused) as error:
             faults.append(f"{url}: {error}")
-    raise UserError(
-        f"no download of {target.name} ({'; '.join(faults)}); fetch {urls[-1]} by hand"
-        f" and save it as {target} (md5 {md5}), or run again to go on"
-    )
+    raise DownloadFailed(f"{target.name} could not be downloaded ({'; '.join(faults)})")
 
 
 def md5_of(path: Path) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from utils.download import fetch, md5_of
+from utils.download import DownloadFailed, fetch, md5_of
 from utils.errors import UserError
 
 ARCHIVES = {  # class, in label order: figshare file number, md5
@@ -29,23 +30,22 @@ ADDRESSES = (
 )
 
 
-def obtain(name: str, root: Path) -> None:
-    """Put the recordings of class `name` into `<root>/events/<name>`, downloading what is missing.
+def obtain(names: Sequence[str], root: Path) -> None:
+    """Put the recordings of the classes `names` into `<root>/events`, downloading what is missing.
 
-    `<name>.zip` in `root` or a folder of it is used if its md5 fits. Raises UserError where it does
-    not, and where no download works.
+    A `<class>.zip` in `root` or a folder of it is used if its md5 fits. Raises UserError where it
+    does not, and where no download works, saying what to fetch by hand.
     """
-    number, md5 = ARCHIVES[name]
-    archive = _placed(name, root)
-    if archive is None:
-        archive = root / f"{name}.zip"
-        fetch([address.format(number) for address in ADDRESSES], archive, md5)
-    elif md5_of(archive) != md5:
-        raise UserError(
-            f"{archive}: md5 differs from {md5}, the file is incomplete or another one;"
-            " remove it, and it will be downloaded"
-        )
-    extract(archive, root / "events" / name)
+    for done, name in enumerate(names):
+        try:
+            archive = _placed(name, root) or _downloaded(name, root)
+        except DownloadFailed as error:
+            files = (f"{ADDRESSES[-1].format(ARCHIVES[c][0])} as {c}.zip" for c in names[done:])
+            raise UserError(
+                f"--path {root}: {error}; run again to go on, or fetch by hand and save there"
+                f" {', '.join(files)}"
+            ) from error
+        extract(archive, root / "events" / name)
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -68,5 +68,19 @@ def extract(archive: Path, folder: Path) -> None:
 
 def _placed(name: str, root: Path) -> Path | None:
     """Return the `<name>.zip` that lies in `root` or directly in one of its folders."""
-    here = [root / f"{name}.zip", *root.glob(f"*/{name}.zip")]
-    return next((file for file in here if file.is_file()), None)
+    here = [root / f"{name}.zip", *sorted(root.glob(f"*/{name}.zip"))]
+    archive = next((file for file in here if file.is_file()), None)
+    md5 = ARCHIVES[name][1]
+    if archive is not None and md5_of(archive) != md5:
+        raise UserError(
+            f"{archive}: its md5 is not {md5}, so it is incomplete or another file; remove it, and"
+            " it will be downloaded"
+        )
+    return archive
+
+
+def _downloaded(name: str, root: Path) -> Path:
+    number, md5 = ARCHIVES[name]
+    archive = root / f"{name}.zip"
+    fetch([address.format(number) for address in ADDRESSES], archive, md5)
+    return archive

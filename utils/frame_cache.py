@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 import os
 import struct
 import zipfile
@@ -18,16 +20,14 @@ from utils.event_frames import normalize, to_frames
 from utils.events import SIZE, read_events
 from utils.workers import map_in_processes
 
-_KEY = "arr_0"
-_DAMAGE = (  # what NumPy's reader raises, depending on which bytes of a file are wrong
+_MEMBER = "arr_0.npy"
+_DAMAGE = (  # what the readers of zip and npy raise, depending on which bytes are wrong
     OSError,
-    ValueError,
-    KeyError,
     EOFError,
+    KeyError,
     RuntimeError,
-    MemoryError,
-    OverflowError,
-    SyntaxError,
+    ValueError,
+    lzma.LZMAError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -62,8 +62,9 @@ def read_frames(path: Path, kind: FrameKind) -> np.ndarray:
     alike. Raises DamagedFrames where there is no such file or its content is wrong.
     """
     try:
-        with np.load(path) as arrays:
-            frames = arrays[_KEY]
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(_MEMBER)  # whole, hence checked, before any of it is parsed
+        frames = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except _DAMAGE as error:
         raise DamagedFrames(f"{path}: {error}") from error
     if frames.shape != (kind.timesteps, 2, SIZE, SIZE) or frames.dtype.kind not in "iuf":
@@ -83,7 +84,7 @@ def write_frames(path: Path, frames: np.ndarray) -> None:
         # No fsync: on a disk it takes longer than the conversion, and damage is found on reading.
         with (
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open(f"{_KEY}.npy", "w") as member,  # dated 1980, whatever the day
+            archive.open(_MEMBER, "w") as member,  # dated 1980, whatever the day
         ):
             np.lib.format.write_array(member, frames, allow_pickle=False)
         temporary.replace(path)

@@ -1,0 +1,123 @@
+"""The files of CIFAR10-DVS, or of a smaller collection in its layout, below one folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from utils.dvs_archives import ARCHIVES, obtain
+from utils.errors import UserError
+from utils.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
+
+CLASSES = tuple(ARCHIVES)
+_FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One recording: class index, number within its class, its file if there, its cache file."""
+
+    label: int
+    number: int
+    events: Path | None
+    frames: Path
+
+
+def prepare(root: Path, kind: FrameKind, workers: int) -> None:
+    """Fetch, extract and convert whatever is missing below `root`, one process at a time.
+
+    A process that finds another one at work waits for it. Where nothing is missing, nothing is
+    written, so `root` may be read-only.
+    """
+    if not (_missing_classes(root, kind) or _missing_frames(root, kind)):
+        return
+    with _locked(root):
+        obtain(_missing_classes(root, kind), root)
+        convert_all(_missing_frames(root, kind), kind, workers)
+
+
+def list_samples(root: Path, kind: FrameKind) -> list[Sample]:
+    """Return the samples below `root` by class and number: recordings, and cached frames alone."""
+    return [sample for label in range(len(CLASSES)) for sample in _class_samples(root, kind, label)]
+
+
+def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Return the training and the test samples: of each class the first 90 % by number, the rest.
+
+    Raises UserError where one of the two would be empty.
+    """
+    train, test = [], []
+    for label in range(len(CLASSES)):
+        members = sorted((s for s in samples if s.label == label), key=lambda s: s.number)
+        cut = len(members) * 9 // 10
+        train += members[:cut]
+        test += members[cut:]
+    if not train or not test:
+        raise UserError(f"--path: {len(samples)} recordings are too few for a 90 % split by class")
+    return train, test
+
+
+def read_sample(sample: Sample, kind: FrameKind) -> np.ndarray:
+    """Return the frames `(T, 2, 128, 128)` of a sample; they are made again if found damaged.
+
+    Raises UserError where there is no recording to make them from.
+    """
+    try:
+        return read_frames(sample.frames, kind)
+    except DamagedFrames as error:
+        if sample.events is None:
+            raise UserError(f"{error}: damaged, and no recording to make it from") from error
+        print(f"{sample.frames} is damaged: making it again", flush=True)
+    with _locked(sample.frames.parents[2]):
+        convert((sample.events, sample.frames), kind)
+    return read_frames(sample.frames, kind)
+
+
+def _class_samples(root: Path, kind: FrameKind, label: int) -> Iterator[Sample]:
+    name = CLASSES[label]
+    recordings = _numbered(root / "events" / name, name)
+    cache = root / kind.folder / name
+    for number in sorted(recordings.keys() | _numbered(cache, name).keys()):
+        frames = cache / f"cifar10_{name}_{number}.npz"
+        yield Sample(label, number, recordings.get(number), frames)
+
+
+def _numbered(folder: Path, name: str) -> dict[int, Path]:
+    """Return the files of class `name` in `folder` by their numbers."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    matches = ((_FILE.fullmatch(file.name), file) for file in files)
+    return {int(m["number"]): file for m, file in matches if m and m["name"] == name}
+
+
+def _missing_classes(root: Path, kind: FrameKind) -> list[str]:
+    present = {sample.label for sample in list_samples(root, kind)}
+    return [name for label, name in enumerate(CLASSES) if label not in present]
+
+
+def _missing_frames(root: Path, kind: FrameKind) -> list[tuple[Path, Path]]:
+    samples = list_samples(root, kind)
+    return [(s.events, s.frames) for s in samples if s.events and not s.frames.exists()]
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock on `root`; the system frees that of a killed process."""
+    lock = FileLock(root / ".lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"another process prepares {root}: waiting for it", flush=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"--path {root}: cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
