@@ -47,7 +47,10 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
     intensity = _project(image, camera, rows, columns)
     log_intensity = np.log(camera.dark + (1 - camera.dark) * intensity)
     spread = rng.normal(1, camera.mismatch, (SIZE, SIZE)).clip(0.5)
-    signal = _crossings(log_intensity, camera.threshold * spread, camera.duration)
+    levels = log_intensity / (camera.threshold * spread)
+    # A pixel has last fired at some earlier level; at its own, all would fire as the path closes.
+    reference = levels[0] + rng.uniform(-1, 1, (SIZE, SIZE))
+    signal = _crossings(levels, reference, camera.duration)
     t, pixel, p = np.concatenate([signal, _noise(camera, rng)], axis=1)
     order = np.argsort(t, kind="stable")
     y, x = np.divmod(pixel[order].astype(np.uint16), SIZE)
@@ -83,14 +86,13 @@ def _weights(length: int, size: float, centres: np.ndarray) -> np.ndarray:
     return np.maximum(1 - distance, 0)
 
 
-def _crossings(log_intensity: np.ndarray, threshold: np.ndarray, duration: int) -> np.ndarray:
+def _crossings(levels: np.ndarray, reference: np.ndarray, duration: int) -> np.ndarray:
     """Return the events `(3, n)` int64, rows t, pixel, p, of signals `(K+1, 128, 128)`.
 
-    Within a step the signal is a line. It crosses levels spaced by the pixel's `threshold`
-    `(128, 128)`, counted from the level of the pixel's last event.
+    Signals are in units of the pixel's threshold and straight within a step. `reference`
+    `(128, 128)` is each pixel's level at its last event; the next ones are a whole unit away.
     """
-    levels = (log_intensity / threshold).reshape(len(log_intensity), -1)
-    reference = levels[0].copy()
+    levels, reference = levels.reshape(len(levels), -1), reference.ravel()
     step_time = duration / (len(levels) - 1)
     events = []
     for step, (before, after) in enumerate(pairwise(levels)):
@@ -103,7 +105,7 @@ def _crossings(log_intensity: np.ndarray, threshold: np.ndarray, duration: int) 
         sign = np.sign(change[pixel])
         share = (reference[pixel] + sign * nth - before[pixel]) / (after - before)[pixel]
         events.append(np.stack([(step + share) * step_time, pixel, sign > 0]).astype(np.int64))
-        reference += change
+        reference = reference + change
     return np.concatenate(events, axis=1)
 
 
