@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
+
+# Training does not use the running statistics, so they travel once an epoch instead of at each
+# forward. Newer versions of torch ask for that under another name.
+_FORWARD_SYNC = "forward_sync_buffers"
+_RENAMED = _FORWARD_SYNC in inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS = {_FORWARD_SYNC if _RENAMED else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,8 @@ class ProcessGroup(World):
         return share * self.size / self.sum(share.clone())
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        # Statistics are not used in training, so they travel once an epoch, not at each forward.
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            model, device_ids=devices, broadcast_buffers=False
-        )
+        return DistributedDataParallel(model, device_ids=devices, **_KEEP_BUFFERS)
 
     def average_statistics(self, model: nn.Module) -> None:
         kept = model.state_dict(keep_vars=True)

@@ -17,7 +17,7 @@ from utils.metrics import Meter, Scores
 LINES_AN_EPOCH = 10
 SECONDS_BETWEEN_LINES = 2.0
 SECONDS_BETWEEN_REDRAWS = 0.5
-_NUMBERS_WIDTH = 88
+_NUMBERS_WIDTH = 80
 
 
 class Bar:
@@ -113,12 +113,14 @@ class _Numbers(PackageBar):
     waiting = 0.0
     suffix = "%(index)d/%(max)d ETA %(eta_td)s %(numbers)s"
 
+    def writeln(self, line: str) -> None:
+        # A line that wraps would be left behind at each redraw.
+        super().writeln(line[: shutil.get_terminal_size().columns - 1])
+
     @property
     def numbers(self) -> str:
         s = self.scores
-        return (
-            f"loss {s.loss:.4f} top-1 {s.top1:.2f} % top-5 {s.top5:.2f} % data {self.waiting:.1f} %"
-        )
+        return f"loss {s.loss:.4f} top-1 {s.top1:.2f}% top-5 {s.top5:.2f}% data {self.waiting:.1f}%"
 
 
 def bar_factory(world: World) -> BarFactory:

@@ -1,6 +1,7 @@
 """The scripts as a user starts them."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,41 @@ import torch
 ROOT = Path(__file__).parents[2]
 TINY = "tests/cifar/tiny_net.py"
 SINGLE, MULTIPLE = "cifar/main_single_gpu.py", "cifar/main_multiple_gpus.py"
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+LAUNCHER = ("-m", "torch.distributed.launch", "--nproc_per_node", "2")  # passes --local-rank
 
 
-def _python(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
+def _start(*arguments, **environment):
+    base = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
+        env={**base, "CUDA_VISIBLE_DEVICES": "", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
+
+
+def _finish(process):
+    """Return what a process printed; it must have succeeded."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def _both(*arguments):
+    """Return what the first of two processes printed, started as torchrun starts them."""
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    ranks = [_start(*arguments, **group, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    first, second = map(_finish, ranks)
+    assert second == ""
+    return first
 
 
 @pytest.mark.parametrize("script", [SINGLE, MULTIPLE])
@@ -45,21 +68,16 @@ def test_a_mistake_ends_a_script_with_one_line_and_status_2(tmp_path, script):
 def test_the_script_for_several_processes_runs_alone_like_the_other(tmp_path, tiny_flags):
     flags = [*tiny_flags, "--epochs", "1", "--lr", "0.05", "--manualSeed", "4"]
     for script, name in ((SINGLE, "A"), (MULTIPLE, "B")):
-        result = _python(TINY, script, *flags, "--name", name)
-        assert result.returncode == 0, result.stderr
+        _finish(_start(TINY, script, *flags, "--name", name))
     logs = [(tmp_path / "digits" / f"tiny.lif{name}.txt").read_text() for name in "AB"]
     assert logs[0] == logs[1]
 
 
-def test_two_processes_train_test_and_resume_together(tmp_path, tiny_flags):
-    flags = [MULTIPLE, *tiny_flags, "--manualSeed", "4", "--dropout", "0.1", "--Vth_grad_sum"]
-    for extra in (
-        ["--epochs", "2"],
-        ["--epochs", "3", "--resume", "tiny.lif.pth"],
-        ["-e", "--resume", "tiny.lif.pth", "--rate_stat", "1"],
-    ):
-        result = _python(*TORCHRUN, TINY, *flags, *extra)
-        assert result.returncode == 0, result.stderr
+def test_two_processes_train_resume_and_test_together(tmp_path, tiny_flags):
+    flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05"]
+    _finish(_start(*LAUNCHER, "--master_port", _free_port(), *flags, "--epochs", "2"))
+    _both(*flags, "--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum")
+    printed = _both(*flags, "-e", "--resume", "tiny.lif.pth", "--rate_stat", "1")
     folder = tmp_path / "digits"
     rows = (folder / "tiny.lif.txt").read_text().splitlines()
     assert len(rows) == 1 + 3 + 1
@@ -67,5 +85,7 @@ def test_two_processes_train_test_and_resume_together(tmp_path, tiny_flags):
     assert last["epoch"] == 3
     assert len(last["random_states"]) == 2
     assert rows[-1].split()[4] == rows[-2].split()[4] == f"{last['acc']:.6f}"
-    assert "2 processes" in result.stdout
-    assert result.stdout.count("of 359 samples") == 1
+    assert "2 processes" in printed
+    assert "of 359 samples" in printed
+    rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
+    assert all(0 < rate < 1 for rate in rates.values())

@@ -1,9 +1,13 @@
+import copy
 import json
 import math
 
 import pytest
 import torch
 
+from cifar.train import scale_threshold_gradients
+from models import NeuronSetting
+from tests.cifar.tiny_net import tiny_lif
 from utils import checkpoint
 from utils.images import TrainImages
 from utils.logger import COLUMNS
@@ -211,6 +215,29 @@ def test_other_neuron_settings_than_the_checkpoints_are_pointed_out(call, capsys
     call("--epochs", "1", "--manualSeed", "3")
     call("-e", "--resume", "tiny.lif.pth", "--timesteps", "4")
     assert "--timesteps was 2 in tiny.lif.pth, is 4" in capsys.readouterr().out
+
+
+def test_interrupting_is_one_line_and_keeps_the_epochs_before(call, capsys, monkeypatch):
+    def set_epoch(self, epoch, original=TrainImages.set_epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(TrainImages, "set_epoch", set_epoch)
+    with pytest.raises(SystemExit) as ended:
+        call("--epochs", "2")
+    assert ended.value.code == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_threshold_gradients_alone_are_scaled(call):
+    net = tiny_lif(NeuronSetting(timesteps=2))
+    images, twin = torch.randn(4, 3, 32, 32), copy.deepcopy(net)
+    scale_threshold_gradients(net, 3)
+    for model in (net, twin):
+        model(images).square().sum().backward()
+    for (name, scaled), plain in zip(net.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(scaled.grad, plain.grad * (3 if name.endswith(".Vth") else 1))
 
 
 def test_a_random_seed_is_printed_and_kept_by_resuming(call, capsys):

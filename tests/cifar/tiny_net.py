@@ -45,5 +45,6 @@ BUILDERS = {"tiny.if": tiny_if, "tiny.lif": tiny_lif}
 if __name__ == "__main__":
     for name, builder in BUILDERS.items():
         registry.register(name)(builder)
-    script = sys.argv.pop(1)
+    # The launcher puts its own flag first.
+    script = sys.argv.pop(next(i for i, a in enumerate(sys.argv) if a.startswith("cifar/")))
     runpy.run_path(script, run_name="__main__")

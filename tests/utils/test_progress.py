@@ -51,11 +51,20 @@ def test_other_processes_are_silent_and_never_read(capsys):
 def test_a_terminal_gets_one_line_redrawn(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
     reads = _run(progress.bar_factory(World(CPU)), 300)
     text = terminal.getvalue()
     assert text.count("\n") == 1
-    assert "300/300 ETA 0:00:00 loss 1.5000 top-1 100.00 % top-5 100.00 % data 0.0 %" in text
+    assert "300/300 ETA 0:00:00 loss 1.5000 top-1 100.00% top-5 100.00% data 0.0%" in text
     assert len(reads) < 300
+
+
+def test_a_narrow_terminal_is_not_wrapped(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "60")
+    _run(progress.bar_factory(World(CPU)), 3)
+    assert max(map(len, re.split(r"[\r\n]", terminal.getvalue()))) < 60
 
 
 def test_a_bar_ends_its_line_when_training_fails(monkeypatch):
