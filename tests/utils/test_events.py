@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.golden_numbers import FOLDER, load
 from tests.utils.recordings import make_events
+from utils.dvs_simulation import simulate
 from utils.errors import UserError
 from utils.event_frames import to_frames
 from utils.events import decode_aedat2, encode_aedat2, read_events
@@ -151,7 +152,7 @@ def test_the_header_decides_not_the_ending(tmp_path):
     assert len(read_events(path)) == 300
 
 
-def test_another_public_reader_reads_what_we_write(tmp_path):
+def test_another_public_reader_reads_simulated_recordings(tmp_path):
     """Against tonic's reader; its module is loaded alone, since only its audio part is heavy."""
     spec = importlib.util.find_spec("tonic")
     if spec is None:
@@ -160,8 +161,8 @@ def test_another_public_reader_reads_what_we_write(tmp_path):
     spec = importlib.util.spec_from_file_location("tonic_io", source)
     reader = sys.modules["tonic_io"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reader)
-    events = make_events()
-    path = file_with(tmp_path, encode_aedat2(events, ["Creation time: at 0"]))
+    events = simulate(np.eye(8), np.random.default_rng(0))
+    path = file_with(tmp_path, encode_aedat2(events, ["a comment"]))
     version, start, *_ = reader.read_aedat_header_from_file(str(path))
     theirs = reader.get_aer_events_from_file(str(path), version, start)
     address = theirs["address"]

@@ -1,0 +1,217 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from tests.utils.recordings import write_collection
+from utils import dvs_collection
+from utils.dvs_collection import CLASSES, list_samples, prepare, read_sample, split
+from utils.errors import UserError
+from utils.event_frames import to_frames
+from utils.events import read_events
+from utils.frame_cache import FrameKind
+
+ROOT = Path(__file__).resolve().parents[2]
+KIND = FrameKind(4)
+PREPARE = """
+import sys
+from pathlib import Path
+from utils.dvs_collection import prepare
+from utils.frame_cache import FrameKind
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]), FrameKind(4), workers=2)
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_collection(tmp_path / "data", CLASSES, per_class=2)
+    return tmp_path / "data"
+
+
+def caches(root):
+    return {
+        file.name: file.read_bytes() for file in (root / KIND.folder).rglob("*") if file.is_file()
+    }
+
+
+def start(script, root):
+    script.write_text(PREPARE)
+    return subprocess.Popen(
+        [sys.executable, script, root],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_every_recording_gets_its_frames(root):
+    prepare(root, KIND, workers=0)
+    samples = list_samples(root, KIND)
+    assert [(s.label, s.number) for s in samples] == [(c, k) for c in range(10) for k in range(2)]
+    for sample in samples:
+        expected = to_frames(read_events(sample.events), 4)
+        np.testing.assert_array_equal(read_sample(sample, KIND), expected)
+
+
+def test_what_is_there_is_not_made_again(root):
+    prepare(root, KIND, workers=0)
+    kept, missing = list_samples(root, KIND)[:2]
+    os.utime(kept.frames, (1, 1))
+    missing.frames.unlink()
+    prepare(root, KIND, workers=0)
+    assert kept.frames.stat().st_mtime == 1 and missing.frames.exists()
+
+
+def test_a_complete_folder_may_be_read_only(root, monkeypatch):
+    prepare(root, KIND, workers=0)
+    monkeypatch.setattr(dvs_collection, "FileLock", None)
+    prepare(root, KIND, workers=0)
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--path .*file: cannot be written"):
+        prepare(tmp_path / "file", KIND, workers=0)
+
+
+def test_caches_without_recordings_are_enough(root):
+    prepare(root, KIND, workers=0)
+    (root / "events").rename(root / "elsewhere")
+    prepare(root, KIND, workers=0)
+    samples = list_samples(root, KIND)
+    assert len(samples) == 20 and all(sample.events is None for sample in samples)
+
+
+def test_missing_classes_are_fetched(root, monkeypatch):
+    (root / "events" / "ship").rename(root / "kept")
+    asked = []
+
+    def obtain(names, folder):
+        asked.extend(names)
+        if names:
+            (folder / "kept").rename(folder / "events" / names[0])
+
+    monkeypatch.setattr(dvs_collection, "obtain", obtain)
+    prepare(root, KIND, workers=0)
+    assert asked == ["ship"]
+    assert len(caches(root)) == 20
+
+
+def test_other_files_are_no_samples(root):
+    folder = root / "events" / "cat"
+    for name in ("cifar10_dog_7.aedat", "cifar10_cat_x.aedat", "notes.txt", "cifar10_cat_5.npz~"):
+        (folder / name).write_text("")
+    (folder / "cifar10_cat_1.aedat").rename(folder / "cifar10_cat_10.aedat4")
+    cats = [s.number for s in list_samples(root, KIND) if CLASSES[s.label] == "cat"]
+    assert cats == [0, 10]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"])
+def test_damaged_frames_are_made_again(root, damage, capsys):
+    prepare(root, KIND, workers=0)
+    before = caches(root)
+    sample = list_samples(root, KIND)[7]
+    sample.frames.write_bytes(damage)
+    expected = to_frames(read_events(sample.events), 4)
+    np.testing.assert_array_equal(read_sample(sample, KIND), expected)
+    assert caches(root) == before
+    assert f"{sample.frames} is damaged" in capsys.readouterr().out
+
+
+def test_damaged_frames_without_a_recording_are_named(root):
+    prepare(root, KIND, workers=0)
+    (root / "events").rename(root / "elsewhere")
+    sample = list_samples(root, KIND)[7]
+    sample.frames.write_bytes(b"")
+    with pytest.raises(UserError, match=f"{sample.frames.name}.*no recording"):
+        read_sample(sample, KIND)
+
+
+def test_the_split_is_by_class_and_number(tmp_path):
+    for number in range(1000):
+        (tmp_path / "events" / "cat").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "events" / "cat" / f"cifar10_cat_{number}.aedat").touch()
+    train, test = split(list_samples(tmp_path, KIND))
+    assert [sample.number for sample in train] == list(range(900))
+    assert [sample.number for sample in test] == list(range(900, 1000))
+
+
+def test_the_split_goes_by_the_numbers_present(root):
+    write_collection(root / "more", CLASSES[:2], per_class=30)
+    for number in range(0, 30, 3):
+        (root / "more" / "events" / "airplane" / f"cifar10_airplane_{number}.aedat").unlink()
+    train, test = split(list_samples(root / "more", KIND))
+    assert [(s.label, s.number) for s in test] == [(0, 28), (0, 29)] + [
+        (1, k) for k in (27, 28, 29)
+    ]
+    assert len(train) == 18 + 27
+
+
+def test_too_few_recordings_to_split_are_refused(tmp_path):
+    write_collection(tmp_path, CLASSES, per_class=1)
+    with pytest.raises(UserError, match="too few"):
+        split(list_samples(tmp_path, KIND))
+
+
+def test_a_second_process_waits_and_converts_nothing(root, tmp_path):
+    with FileLock(root / ".lock"):
+        second = start(tmp_path / "second.py", root)
+        assert second.stdout.readline().startswith("another process prepares")
+        prepare_under_the_held_lock(root)
+        before = caches(root)
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "Converting" not in out
+    assert caches(root) == before and len(before) == 20
+
+
+def prepare_under_the_held_lock(root):
+    dvs_collection.convert_all(dvs_collection._missing_frames(root, KIND), KIND, workers=0)
+
+
+def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):
+    both = [start(tmp_path / f"{i}.py", root) for i in range(2)]
+    outs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("Converting" in out for out in outs) == 1
+    parallel = caches(root)
+    for file in (root / KIND.folder).rglob("*.npz"):
+        file.unlink()
+    prepare(root, KIND, workers=0)
+    assert caches(root) == parallel
+
+
+def test_twenty_killed_conversions_end_in_the_same_caches(tmp_path):
+    root = tmp_path / "data"
+    write_collection(root, CLASSES, per_class=100, n=3000)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        process = start(tmp_path / "killed.py", root)
+        seen = len(caches_written(root))
+        while len(caches_written(root)) == seen and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        process.wait()  # not for its workers: the next start may meet them
+        process.stdout.close()
+    killed_at = len(caches_written(root))
+    last = start(tmp_path / "last.py", root)
+    last.communicate(timeout=60)
+    assert last.returncode == 0
+    interrupted = caches(root)
+    assert killed_at < len(interrupted) == len(list_samples(root, KIND))
+    for file in (root / KIND.folder).rglob("*.npz"):
+        file.unlink()
+    prepare(root, KIND, workers=0)
+    assert caches(root) == interrupted
+
+
+def caches_written(root):
+    return list((root / KIND.folder).glob("*/*.npz"))

@@ -1,0 +1,90 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.digits import load_digits, split_digits
+from utils.dvs_archives import ARCHIVES
+from utils.dvs_collection import list_samples, split
+from utils.dvs_simulation import simulate
+from utils.errors import UserError
+from utils.events import read_events
+from utils.frame_cache import FrameKind
+from utils.sample_data import main
+
+
+def call(monkeypatch, *argv):
+    monkeypatch.setattr(sys, "argv", ["sample_data", *map(str, argv)])
+    main()
+
+
+def recordings(root):
+    return {file.name: file.read_bytes() for file in sorted(root.rglob("*.aedat"))}
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path):
+    def make(name, *argv):
+        root = tmp_path / name
+        call(monkeypatch, "dvs", "--path", root, "--recordings", 40, "--workers", 0, *argv)
+        return root
+
+    return make
+
+
+def test_recordings_have_the_layout_of_cifar10_dvs(make):
+    samples = list_samples(make("data"), FrameKind(10))
+    assert [(s.label, s.number) for s in samples] == [(c, k) for c in range(10) for k in range(4)]
+    train, test = split(samples)
+    assert len(train) == 30 and len(test) == 10
+
+
+def test_each_recording_shows_a_digit_of_its_class(make):
+    images, labels = load_digits()
+    for sample in list_samples(make("data"), FrameKind(10))[::7]:
+        row = int(np.flatnonzero(labels == sample.label)[sample.number])
+        expected = simulate(images[row] / 16, np.random.default_rng([0, row]))
+        events = read_events(sample.events)
+        for field in "txyp":
+            np.testing.assert_array_equal(getattr(events, field), getattr(expected, field))
+
+
+def test_the_seed_fixes_the_files(make):
+    assert recordings(make("a")) == recordings(make("b")) != recordings(make("c", "--seed", 1))
+
+
+def test_a_folder_with_recordings_is_left_alone(make):
+    before = recordings(make("data"))
+    with pytest.raises(UserError, match="--path .*data: recordings or frames are here already"):
+        make("data", "--seed", 1)
+    assert recordings(make("other")) == before
+
+
+def test_an_interrupted_call_is_started_anew(make, tmp_path):
+    unfinished = tmp_path / "data" / ".events.partial"
+    unfinished.mkdir(parents=True)
+    (unfinished / "rest").write_text("")
+    assert sorted(f.name for f in make("data").iterdir()) == ["events"]
+    assert sorted(f.name for f in (tmp_path / "data" / "events").iterdir()) == list(ARCHIVES)
+
+
+@pytest.mark.parametrize("argv", [["dvs", "--recordings", "3"], ["dvs", "--seed", "-1"], ["x"], []])
+def test_wrong_flags_are_one_line(monkeypatch, argv):
+    with pytest.raises(UserError) as error:
+        call(monkeypatch, *argv)
+    assert "\n" not in str(error.value)
+
+
+def test_the_image_folder_holds_every_digit_once(monkeypatch, tmp_path):
+    root = tmp_path / "digits"
+    call(monkeypatch, "imagefolder", "--path", root)
+    images, labels = load_digits()
+    for half, rows in zip(("train", "val"), split_digits(labels), strict=True):
+        files = {int(file.stem): file for file in (root / half).rglob("*.png")}
+        assert sorted(files) == sorted(rows)
+        assert all(int(file.parent.name) == labels[row] for row, file in files.items())
+    with Image.open(files[min(files)]) as image:
+        assert (image.mode, image.size) == ("RGB", (64, 64))
+    with pytest.raises(UserError, match="exists already"):
+        call(monkeypatch, "imagefolder", "--path", root)
