@@ -36,14 +36,16 @@ class Norm:
         """The map of the rows `y` `(M, C)`; in training the running statistics follow.
 
         `samples` is the number of values a channel that `y` stands for (T*N*H*W, whether or not
-        the current is static), for the unbiased running variance.
+        the current is static), for the unbiased running variance. Raises `ValueError` for one.
         """
         if not self.training:
             var, mean = self.running_var, self.running_mean
         else:
+            if samples == 1:
+                raise ValueError("a BatchNorm in training needs more than 1 value a channel")
             var, mean = statistics(y)
             if self.running_mean is not None:
-                unbiased = var * (samples / max(samples - 1, 1))
+                unbiased = var * (samples / (samples - 1))
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         return Affine(mean, torch.rsqrt(var + self.eps), self.gamma, self.beta)

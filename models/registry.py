@@ -50,5 +50,9 @@ def create_model(
         raise UnknownModel(
             f"unknown model {name!r}; did you mean {near[0]}? known: {', '.join(list_models())}"
         )
-    options = {} if dropout is None else {"dropout": dropout}
-    return _BUILDERS[name](setting, num_classes=num_classes, **options)
+    builder = _BUILDERS[name]
+    if dropout is None:
+        return builder(setting, num_classes=num_classes)
+    if name.startswith("preresnet_"):
+        raise ValueError(f"--dropout: {name} has no dropout; leave the flag out")
+    return builder(setting, num_classes=num_classes, dropout=dropout)
