@@ -190,7 +190,7 @@ def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):
 
 def test_twenty_killed_conversions_end_in_the_same_caches(tmp_path):
     root = tmp_path / "data"
-    write_collection(root, CLASSES, per_class=100, n=3000)
+    write_collection(root, CLASSES, per_class=60, n=3000)
     rng = np.random.default_rng(0)
     for _ in range(20):
         process = start(tmp_path / "killed.py", root)
