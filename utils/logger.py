@@ -26,10 +26,7 @@ class Log:
         if not self.path.exists():
             return []
         try:
-            header, *lines = self.path.read_text().splitlines()
-            if tuple(header.rstrip("\t").split("\t")) != COLUMNS:
-                raise ValueError(header)
-            return [[float(entry) for entry in line.split()] for line in lines]
+            return _parse(self.path.read_text())
         except ValueError as error:
             raise UserError(f"{self.path} is not a log of this program: move it away") from error
 
@@ -53,3 +50,13 @@ class Log:
 
 def _line(row: Sequence[float]) -> str:
     return "".join(f"{value:.6f}\t" for value in row)
+
+
+def _parse(text: str) -> list[list[float]]:
+    header, *lines = text.split("\n")[:-1]  # the last row of a killed run may be cut
+    rows = [[float(entry) for entry in line.split()] for line in lines]
+    if tuple(header.rstrip("\t").split("\t")) != COLUMNS or any(
+        len(r) != len(COLUMNS) for r in rows
+    ):
+        raise ValueError("not the five columns")
+    return rows

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from utils.errors import UserError
-from utils.logger import Log
+from utils.logger import COLUMNS, Log
 
 ROW = [0.1, 2.302585, 2.3, 10.0, 12.3456789]
 
@@ -37,7 +37,17 @@ def test_no_file_has_no_rows(tmp_path):
     assert Log(tmp_path / "x.txt").read() == []
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "", "Learning Rate\tTrain Loss\n"])
+def test_a_row_cut_by_a_kill_is_none(tmp_path):
+    log = Log(tmp_path / "x.txt")
+    log.append(ROW)
+    with log.path.open("a") as file:
+        file.write("0.1000\t2.30")
+    assert len(log.read()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", "", "Learning Rate\tTrain Loss\n", "\t".join(COLUMNS) + "\n1 2\n"]
+)
 def test_another_table_is_refused_by_name(tmp_path, text):
     (tmp_path / "x.txt").write_text(text)
     with pytest.raises(UserError, match=r"x\.txt"):
