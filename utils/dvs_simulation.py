@@ -39,7 +39,7 @@ class Camera:
 def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None = None) -> Events:
     """Return the recording of a square `image` of intensities 0..1, moved along a closed path.
 
-    `rng` draws the path's phase, direction and centre, the pixels' thresholds and the noise.
+    `rng` draws the path's start and centre, the pixels' thresholds and the noise.
     Timestamps start near 0 and never step backwards.
     """
     camera = camera or Camera()
@@ -58,10 +58,13 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
 
 
 def _path(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image centre's columns and rows `(K+1,)`: a circle, closed."""
-    turn = rng.choice([-1, 1]) * camera.rounds * 2 * np.pi
-    angle = rng.uniform(0, 2 * np.pi) + turn * np.linspace(0, 1, camera.steps + 1)
-    column, row = (SIZE - 1) / 2 + rng.uniform(-4, 4, 2)
+    """Return the image centre's columns and rows `(K+1,)`: a circle, closed.
+
+    All recordings share it, as those of CIFAR10-DVS share theirs, but for small deviations of the
+    starting point and the centre.
+    """
+    angle = rng.normal(0, 0.2) + camera.rounds * np.linspace(0, 2 * np.pi, camera.steps + 1)
+    column, row = (SIZE - 1) / 2 + rng.uniform(-2, 2, 2)
     return column + camera.radius * np.cos(angle), row + camera.radius * np.sin(angle)
 
 

@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     dvs.set_defaults(make=make_dvs)
     dvs.add_argument("--path", default="./data/DigitsDVS", help="a new folder")
     dvs.add_argument("--recordings", type=at_least(20), help="how many (default: every digit)")
-    dvs.add_argument("--seed", type=at_least(0), default=0, help="of the camera's path and noise")
+    dvs.add_argument("--seed", type=at_least(0), default=0, help="of order, paths and noise")
     dvs.add_argument("-j", "--workers", type=at_least(0), default=2, help="processes")
     images = kinds.add_parser("imagefolder", help="PNG images, train/<digit>/ and val/<digit>/")
     images.set_defaults(make=make_imagefolder)
@@ -51,7 +51,7 @@ def make_dvs(args: argparse.Namespace) -> None:
     if (root / "events").exists() or any(root.glob("frames_num_*")):
         raise UserError(f"--path {root}: recordings or frames are here already; name a new folder")
     images, labels = load_digits()
-    rows = _first_of_each(labels, args.recordings or len(labels))
+    rows = _drawn(labels, args.recordings or len(labels), args.seed)
     unfinished = _fresh(root / ".events.partial")
     for name in ARCHIVES:
         (unfinished / name).mkdir()
@@ -96,13 +96,17 @@ def main() -> None:
     args.make(args)
 
 
-def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows of `count` digits, alike in every class, in the order of the set."""
-    rank = np.empty(len(labels), int)  # a row's place within its class
+def _drawn(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the rows of `count` digits in random order, alike in every class.
+
+    The order mixes the writers, who would otherwise be others in the test half.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), int)  # a digit's place within its class
     for digit in np.unique(labels):
-        members = np.flatnonzero(labels == digit)
+        members = order[labels[order] == digit]
         rank[members] = np.arange(len(members))
-    return np.sort(np.lexsort((labels, rank))[:count])
+    return np.lexsort((labels, rank))[:count]
 
 
 def _record(job: tuple[Path, np.ndarray, int, int]) -> int:
