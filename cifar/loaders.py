@@ -23,26 +23,13 @@ from utils.images import (
     TrainImages,
     channel_statistics,
 )
-from utils.loader import Loader
+from utils.loader import Data
 from utils.order import test_spans, train_spans
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
     from utils.distributed import World
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set ready for training: its loaders, and what a model and a user need to know."""
-
-    name: str
-    train: Loader
-    test: Loader
-    num_classes: int
-    in_channels: int
-    classes: tuple[str, ...] | None
-    description: str
 
 
 @dataclass(frozen=True)

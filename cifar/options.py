@@ -19,7 +19,7 @@ def build_parser(multi: bool) -> argparse.ArgumentParser:
     _add_training(parser.add_argument_group("training"), lr=0.05 if multi else 0.1)
     _add_files(parser.add_argument_group("files"))
     _add_engine(parser.add_argument_group("computation"))
-    parser.set_defaults(local_rank=-1, Vth_grad_sum=False)
+    parser.set_defaults(local_rank=-1, Vth_grad_sum=False, print_freq=None)
     if multi:
         _add_processes(parser.add_argument_group("several processes"))
     return parser

@@ -76,6 +76,15 @@ class SpikingNetwork(nn.Module):
         """The engine in force, its precision and whether it is compiled, in one line."""
         return self.choice.line()
 
+    def neuron_line(self) -> str:
+        """The neuron setting in one line."""
+        s = self.setting
+        trained = f"trained, at least {s.Vth_bound:g}" if s.train_Vth else "fixed"
+        return (
+            f"timesteps {s.timesteps}, Vth {s.Vth:g} ({trained}), alpha {s.alpha:g}, "
+            f"tau {s.tau:g}, delta_t {s.delta_t:g}"
+        )
+
     def reset_firing_rates(self) -> None:
         """Forget the spikes counted so far."""
         for neuron in self.neurons().values():

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """A mistake in a flag or a file: one line that names it and the remedy."""
+
+
+@contextmanager
+def flag_errors(flag: str) -> Iterator[None]:
+    """Turn a `ValueError` meanwhile into a `UserError`, about `flag` unless it names another."""
+    try:
+        yield
+    except ValueError as error:
+        line = str(error)
+        raise UserError(line if line.startswith("--") else f"{flag}: {line}") from error
 
 
 def run(main: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -42,3 +43,16 @@ class Loader(ABC):
     @abstractmethod
     def load(self, start: int, stop: int) -> Batch:
         """Return the samples at the positions `start` to `stop` of the epoch's order."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set ready for training: its loaders, and what a model and a user need to know."""
+
+    name: str
+    train: Loader
+    test: Loader
+    num_classes: int
+    in_channels: int
+    classes: tuple[str, ...] | None
+    description: str

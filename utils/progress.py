@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from progress.bar import Bar as PackageBar
@@ -74,9 +75,18 @@ BarFactory = Callable[[str, Any], Bar]
 
 
 class PlainBar(Bar):
-    """Prints a line at each tenth of the epoch but the last, which the script sums up itself."""
+    """Prints a line at each tenth of the epoch but the last, which the script sums up itself.
+
+    Given `every`, it prints one every so many steps instead.
+    """
+
+    def __init__(self, title: str, loader: Any, every: int | None = None) -> None:
+        super().__init__(title, loader)
+        self.every = every
 
     def due(self) -> bool:
+        if self.every:
+            return self.index % self.every == 0
         tenth = self.index % -(-self.total // LINES_AN_EPOCH) == 0
         return tenth and self.index < self.total and self.idle >= SECONDS_BETWEEN_LINES
 
@@ -123,8 +133,11 @@ class _Numbers(PackageBar):
         return f"loss {s.loss:.4f} top-1 {s.top1:.2f}% top-5 {s.top5:.2f}% data {self.waiting:.1f}%"
 
 
-def bar_factory(world: World) -> BarFactory:
-    """Return the kind of bar that fits this process and where its output goes."""
+def bar_factory(world: World, every: int | None = None) -> BarFactory:
+    """Return the kind of bar that fits this process and where its output goes.
+
+    In a file a line is printed `every` so many steps, or about ten times an epoch.
+    """
     if not world.is_main:
         return Bar
-    return TerminalBar if sys.stdout.isatty() else PlainBar
+    return TerminalBar if sys.stdout.isatty() else partial(PlainBar, every=every)

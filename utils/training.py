@@ -11,14 +11,12 @@ from utils import checkpoint, optimizer, random_state
 from utils.distributed import World
 from utils.errors import UserError
 
-PUBLISHED_KEYS = ("epoch", "state_dict", "acc", "best_acc", "optimizer")
-
-
 @dataclass
 class Training:
     """A model with its optimizer after `epoch` epochs and `iteration` steps.
 
-    `acc` is the test accuracy of the latest epoch and `best_acc` of the best one, in percent.
+    `acc` is the test accuracy of the latest epoch and `best_acc` of the best one, in percent;
+    a checkpoint holds them under `accuracy_keys`.
     """
 
     model: nn.Module
@@ -27,6 +25,7 @@ class Training:
     iteration: int = 0
     acc: float = 0.0
     best_acc: float = 0.0
+    accuracy_keys: tuple[str, str] = ("acc", "best_acc")
 
     def advance(self, steps: int, acc: float) -> bool:
         """Count an epoch of `steps` steps that reached `acc`; return whether it is the best."""
@@ -41,8 +40,7 @@ class Training:
         return {
             "epoch": self.epoch,
             "state_dict": self.model.state_dict(),
-            "acc": self.acc,
-            "best_acc": self.best_acc,
+            **dict(zip(self.accuracy_keys, (self.acc, self.best_acc), strict=True)),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_names": optimizer.parameter_names(self.optimizer, self.model),
             "iteration": self.iteration,
@@ -56,7 +54,8 @@ class Training:
         the names follow from its key order, the iteration from its epoch and `steps` an epoch.
         Raises `UserError` when a published key is missing, or when it is of another model.
         """
-        if missing := [key for key in PUBLISHED_KEYS if key not in content]:
+        published = ("epoch", "state_dict", *self.accuracy_keys, "optimizer")
+        if missing := [key for key in published if key not in content]:
             raise UserError(f"--resume {file}: cannot go on without {', '.join(missing)} in it")
         checkpoint.load_weights(self.model, content["state_dict"], f"--resume {file}")
         names = content.get("optimizer_names") or optimizer.names_in_state_dict(
@@ -65,7 +64,7 @@ class Training:
         optimizer.restore(self.optimizer, self.model, content["optimizer"], names, file)
         self.epoch = int(content["epoch"])
         self.iteration = int(content.get("iteration", self.epoch * steps))
-        self.acc, self.best_acc = float(content["acc"]), float(content["best_acc"])
+        self.acc, self.best_acc = (float(content[key]) for key in self.accuracy_keys)
         states = content.get("random_states", [])
         if len(states) == world.size:
             random_state.restore(states[world.rank], world.device)

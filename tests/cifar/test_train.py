@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from cifar.train import scale_threshold_gradients
 from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
 from utils import checkpoint
 from utils.images import TrainImages
 from utils.logger import COLUMNS
+from utils.train import scale_threshold_gradients
 
 PUBLISHED_KEYS = {"epoch", "state_dict", "acc", "best_acc", "optimizer"}
 

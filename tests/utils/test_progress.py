@@ -43,6 +43,12 @@ def test_a_quick_epoch_prints_no_line(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_file_gets_a_line_every_so_many_batches(capsys):
+    reads = _run(progress.bar_factory(World(CPU), every=4), 9)
+    assert len(reads) == 2
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == ["4/9", "8/9"]
+
+
 def test_other_processes_are_silent_and_never_read(capsys):
     assert _run(progress.bar_factory(World(CPU, rank=1, size=2)), 30) == []
     assert capsys.readouterr().out == ""

@@ -22,3 +22,9 @@ def test_warm_up_scales_the_epochs_rate_by_iterations_of_all_epochs():
 
 def test_no_warm_up_at_zero():
     assert Schedule(lr=0.1, epochs=4, warmup=0).at(0, 0) == 0.1
+
+
+def test_warm_up_can_end_with_the_first_epoch():
+    schedule = Schedule(lr=0.1, epochs=4, warmup=10, first_epoch_only=True)
+    assert schedule.at(0, 4) == pytest.approx(0.05)
+    assert schedule.at(1, 5) == schedule.cosine(1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from cifar.run import Run
 from utils import checkpoint, engine
 from utils.logger import Log
+from utils.metrics import Scores
 from utils.order import share
 from utils.progress import bar_factory
+from utils.run import Run
 
 
 def evaluate(run: Run) -> None:
@@ -16,21 +17,29 @@ def evaluate(run: Run) -> None:
     if run.content:
         where = f"--resume {run.args.resume}"
         checkpoint.load_weights(run.model, run.content["state_dict"], where)
-    else:
+    elif not run.pretrained:
         run.world.say("note: no --resume, so the network is untrained")
-    run.model.reset_firing_rates()
-    test = run.data.test
-    test.set_epoch(0)
-    scores = engine.evaluate(run.model, test, run.world, bar_factory(run.world)("test", test))
-    run.world.say(
-        f"test loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
-        f"of {scores.samples:,} samples"
-    )
+    if run.setting.rate_stat:
+        run.model.reset_firing_rates()
+    scores = score(run, "test")
     if run.world.is_main:
         run.files.make_folder()
         Log(run.files.log).append([0.0, math.nan, scores.loss, math.nan, scores.top1])
     if run.setting.rate_stat:
         _save_firing_rates(run)
+
+
+def score(run: Run, title: str) -> Scores:
+    """Return the scores of the network as it is on the whole test set, and print them."""
+    test = run.data.test
+    test.set_epoch(0)
+    bars = bar_factory(run.world, run.args.print_freq)
+    scores = engine.evaluate(run.model, test, run.world, bars(title, test))
+    run.world.say(
+        f"{title} loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
+        f"of {scores.samples:,} samples"
+    )
+    return scores
 
 
 def _save_firing_rates(run: Run) -> None:
