@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -32,26 +31,33 @@ def test_a_killed_process_is_one_line():
         map_in_processes(os._exit, [9, 9], 2, "Working")
 
 
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from utils.workers import map_in_processes
+
+def work(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(300)
+
+if __name__ == "__main__":
+    map_in_processes(work, sys.argv[1:] * 2, 2, "Working")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_workers_end_with_a_killed_parent(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import time\n"
-        "from utils.workers import map_in_processes\n"
-        "if __name__ == '__main__':\n"
-        "    map_in_processes(time.sleep, [300, 300], 2, 'Sleeping')\n"
-    )
-    parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    children = wait_for(lambda: children_of(parent.pid))
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
-    wait_for(lambda: not any(alive(child) for child in children))
-
-
-def children_of(pid):
-    listing = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True)
-    lines = listing.stdout.decode().splitlines()
-    workers = [int(line.split()[0]) for line in lines if "spawn_main" in line]
-    return workers if len(workers) == 2 else []
+    script, folder = tmp_path / "parent.py", tmp_path / "pids"
+    script.write_text(PARENT)
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, script, folder], env=environment) as parent:
+        try:
+            wait_for(lambda: len(list(folder.iterdir())) == 2)
+        finally:
+            parent.kill()
+    workers = [int(file.name) for file in folder.iterdir()]
+    wait_for(lambda: not any(alive(worker) for worker in workers))
 
 
 def alive(pid):
