@@ -11,6 +11,7 @@ from utils import checkpoint, optimizer, random_state
 from utils.distributed import World
 from utils.errors import UserError
 
+
 @dataclass
 class Training:
     """A model with its optimizer after `epoch` epochs and `iteration` steps.

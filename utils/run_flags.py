@@ -1,0 +1,57 @@
+"""The flags that all training scripts share, with the defaults of the CIFAR ones."""
+
+from __future__ import annotations
+
+from utils.flags import above, at_least, fraction, one_of
+from utils.optimizer import NAMES as OPTIMIZERS
+
+
+def add_neurons(group) -> None:
+    """Add the neuron setting."""
+    group.add_argument("--timesteps", type=int, default=20, help="length of a spike train")
+    group.add_argument("--Vth", type=float, default=0.3, help="initial threshold")
+    group.add_argument("--tau", type=float, default=1.0, help="time constant (LIF)")
+    group.add_argument("--delta_t", type=float, default=0.05, help="step, in the unit of tau (LIF)")
+    group.add_argument("--alpha", type=float, default=0.3, help="share of Vth that fires")
+    group.add_argument("--train_Vth", type=int, choices=(0, 1), default=1, help="train thresholds")
+    group.add_argument("--Vth_bound", type=float, default=0.0005, help="floor of thresholds")
+    group.add_argument("--rate_stat", type=int, choices=(0, 1), default=0, help="firing rates")
+
+
+def add_training(group) -> None:
+    """Add the schedule and the optimizer."""
+    group.add_argument("--epochs", type=at_least(1), default=200, help="length of the schedule")
+    group.add_argument("--start-epoch", type=at_least(0), default=0, help="first epoch, from 0")
+    group.add_argument("--lr", "--learning-rate", type=above(0), default=0.1, help="initial rate")
+    group.add_argument("--warmup", type=at_least(0), default=400, help="iterations of linear rise")
+    group.add_argument("--optimizer", type=one_of(*OPTIMIZERS), default="SGD", help="SGD or Adam")
+    group.add_argument("--momentum", type=fraction, default=0.9, help="of SGD")
+    group.add_argument("--nesterov", action="store_true", help="Nesterov momentum")
+    group.add_argument("--weight-decay", "--wd", type=at_least(0, float), default=5e-4, help="L2")
+
+
+def add_files(group, folder: str) -> None:
+    """Add what a run reads and writes; `folder` is how help names the output's folder."""
+    group.add_argument("-c", "--checkpoint", default="./checkpoint", help="root of the output")
+    group.add_argument("--resume", default="", help=f"a file in {folder}")
+    group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
+
+
+def add_engine(group) -> None:
+    """Add how the network is computed."""
+    group.add_argument(
+        "--engine",
+        choices=("folded", "unrolled", "rate"),
+        help="how gradients are computed; the fastest exact one if not given; rate approximates",
+    )
+    group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of products")
+    group.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="kernels")
+
+
+def add_threshold_sum(group) -> None:
+    """Add the published scaling of threshold gradients over several processes."""
+    group.add_argument(
+        "--Vth_grad_sum",
+        action="store_true",
+        help="sum threshold gradients over processes, as the published code does",
+    )
