@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,46 @@ from models.setting import NeuronSetting
 
 NeuronBuilder = Callable[[NeuronSetting], Neuron]
 
+Layer = TypeVar("Layer", bound=nn.Module)
 
-class SpikingNetwork(nn.Module):
+
+def layers(network: nn.Module, kind: type[Layer]) -> dict[str, Layer]:
+    """The layers of a `kind` by name, `layer1[0].relu1`, in registration order."""
+    return {
+        re.sub(r"\.(\d+)", r"[\1]", name): module
+        for name, module in network.named_modules()
+        if isinstance(module, kind)
+    }
+
+
+class Network(nn.Module):
+    """A network of this project, spiking or not: how it is computed can be chosen and told."""
+
+    in_channels: int
+    choice: engines.Choice
+
+    def __call__(self, images: Tensor) -> Tensor:
+        # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
+        autocast = self.choice.folded is None and self.choice.precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+            return super().__call__(images)
+
+    def configure(self, **choices) -> list[str]:
+        """Choose how the network is computed (see `engines.choose`); gives lines for the user."""
+        raise NotImplementedError
+
+    def engine_line(self) -> str:
+        """The engine in force, its precision and whether it is compiled, in one line."""
+        return self.choice.line()
+
+
+class SpikingNetwork(Network):
     """A network of linear maps, BatchNorms and neurons that any engine can drive.
 
     `forward(images)` takes `(N, in_channels, H, W)` or frames `(N, T, in_channels, H, W)` and
     gives the representation of the last neuron layer, `(N, num_classes)`. A subclass's `forward`
     begins with `present` and ends with `readout`.
     """
-
-    in_channels: int
 
     def __init__(self, setting: NeuronSetting) -> None:
         super().__init__()
@@ -34,11 +65,7 @@ class SpikingNetwork(nn.Module):
 
     def neurons(self) -> dict[str, Neuron]:
         """Neuron layers by name, `layer1[0].relu1`, in registration order."""
-        return {
-            re.sub(r"\.(\d+)", r"[\1]", name): module
-            for name, module in self.named_modules()
-            if isinstance(module, Neuron)
-        }
+        return layers(self, Neuron)
 
     @property
     def dynamics(self) -> Dynamics:
@@ -59,22 +86,11 @@ class SpikingNetwork(nn.Module):
             return unrolled.readout(train, self.dynamics)
         return self.choice.folded.readout(train, self.dynamics)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
-        autocast = self.choice.folded is None and self.choice.precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-            return super().__call__(images)
-
     def configure(self, **choices) -> list[str]:
-        """Choose how the network is computed (see `engines.choose`); gives lines for the user."""
         dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)
         device = next(self.parameters()).device
         self.choice = engines.choose(self.setting.timesteps, device, dropout=dropout, **choices)
         return list(self.choice.notes)
-
-    def engine_line(self) -> str:
-        """The engine in force, its precision and whether it is compiled, in one line."""
-        return self.choice.line()
 
     def neuron_line(self) -> str:
         """The neuron setting in one line."""

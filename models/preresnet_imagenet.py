@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from models.network import SpikingNetwork
+from models import engines
+from models.network import Network, SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron, Neuron
 from models.registry import register
 from models.setting import NeuronSetting
@@ -142,20 +144,43 @@ class SpikingPreActResNet(Skeleton, SpikingNetwork):
         self._build(depth, neuron, spiking=True, num_classes=num_classes)
 
 
-class PreActResNet(Skeleton, nn.Module):
+class PreActResNet(Skeleton, Network):
     """The ANN: ReLUs, no time."""
 
     in_channels = 3
 
     def __init__(self, depth: int, num_classes: int) -> None:
         super().__init__()
+        self.configure()
         self._build(depth, partial(nn.ReLU, inplace=False), spiking=False, num_classes=num_classes)
 
     def present(self, images: Tensor) -> Tensor:
         return images
 
     def readout(self, x: Tensor) -> Tensor:
-        return x
+        return x.to(self.fc.weight.dtype)
+
+    def configure(
+        self,
+        engine: str | None = None,
+        precision: str = "fp32",
+        compile: str = "auto",
+        image_steps: int = 0,
+    ) -> list[str]:
+        """Choose the precision; raises `ValueError` for what concerns spike trains alone."""
+        for flag, value, default in (("engine", engine, None), ("compile", compile, "auto")):
+            if value not in (default, "off"):
+                raise ValueError(f"--{flag} {value}: is for spike trains, which an ANN has not")
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        self.choice = engines.choose(1, device, "unrolled", precision)
+        return list(self.choice.notes)
+
+    def engine_line(self) -> str:
+        return f"autograd, precision {self.choice.precision}"
+
+    def neuron_line(self) -> str:
+        """What stands in place of neurons, in one line."""
+        return "ReLU"
 
 
 def _if(depth: int, setting: NeuronSetting, num_classes: int) -> SpikingPreActResNet:

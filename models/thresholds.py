@@ -1,0 +1,56 @@
+"""Thresholds on their way from an ANN's activations to the neurons of an SNN.
+
+The activation `relu<k>` of the one is the neuron layer `relu<k>` of the other; what was recorded
+before it goes by the name `storein<k>`: `storein1`, `layer1[0].storein2`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.network import SpikingNetwork, layers
+from models.neuron import LIFNeuron
+
+
+def recording_points(ann: nn.Module) -> dict[str, nn.Module]:
+    """Return the ReLUs of `ann` by the names of the thresholds taken from their inputs."""
+    return {_recorded(name): relu for name, relu in layers(ann, nn.ReLU).items()}
+
+
+@torch.no_grad()
+def load_thresholds(snn: SpikingNetwork, thresholds: Mapping[str, Any]) -> None:
+    """Give every neuron layer its threshold; LIF layers get it times `delta_t`.
+
+    A value is a tensor of one element or, as in published files, a tuple of one such tensor.
+    Raises `ValueError` for another network's names and for values that are no thresholds.
+    """
+    neurons = {_recorded(name): neuron for name, neuron in snn.neurons().items()}
+    if problems := [
+        *(f"missing {name}" for name in neurons if name not in thresholds),
+        *(f"unexpected {name}" for name in thresholds if name not in neurons),
+    ]:
+        raise ValueError(f"thresholds of another network: {', '.join(problems)}")
+    values = {name: _value(name, thresholds[name]) for name in neurons}
+    for name, neuron in neurons.items():
+        scale = snn.setting.delta_t if isinstance(neuron, LIFNeuron) else 1.0
+        neuron.Vth.fill_(values[name] * scale)
+
+
+def _recorded(name: str) -> str:
+    return name.replace("relu", "storein")
+
+
+def _value(name: str, entry: Any) -> float:
+    """Return the number in `entry`; raises `ValueError` where it is not one threshold."""
+    if isinstance(entry, (tuple, list)) and len(entry) == 1:
+        entry = entry[0]
+    if isinstance(entry, Tensor) and entry.numel() == 1:
+        entry = entry.item()
+    if not isinstance(entry, (int, float)) or not math.isfinite(entry) or entry < 0:
+        raise ValueError(f"{name} is no threshold: {str(entry)[:40]}")
+    return float(entry)
