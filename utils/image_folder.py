@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from utils.errors import UserError
 from utils.images import ImageSet
 from utils.tally import tally
 
-LAYOUT = "expected train/<class>/ and test/<class>/ (or val/<class>/) with images"
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Sample = tuple[str, int]  # file, label
 
 
 def load_folder(
@@ -22,42 +26,69 @@ def load_folder(
     """Return the training set, the test set and the class names of the image folder at `path`.
 
     Every image becomes RGB of `size` x `size` pixels; `workers` threads decode. Raises UserError
-    for a folder without training or test images, for classes that differ between the two, and for
-    an unreadable image.
+    as `list_folder` does, and for an unreadable image.
     """
-    train_samples, classes = _list_images(_part(path, "train"))
-    test_folder = _part(path, "test", "val")
-    test_samples, test_classes = _list_images(test_folder)
+    train, test, classes = list_folder(path)
+    train_set = _decode(train, size, workers, quiet)
+    return train_set, _decode(test, size, workers, quiet), classes
+
+
+def list_folder(
+    path: str | Path, flag: str = "--path", tests: Sequence[str] = ("test", "val")
+) -> tuple[list[Sample], list[Sample], tuple[str, ...]]:
+    """Return the training samples, the test samples and the class names of an image folder.
+
+    The test samples lie in the first folder there is of `tests`. Raises UserError, naming `flag`,
+    for a folder without training or test images and for classes that differ between the two.
+    """
+    layout = (
+        f"expected train/<class>/ and {' or '.join(f'{name}/<class>/' for name in tests)} "
+        "with images"
+    )
+    train, test = (_part(Path(path), names, flag, layout) for names in (("train",), tests))
+    train_samples, classes = _list_images(train, flag, layout)
+    test_samples, test_classes = _list_images(test, flag, layout)
     if classes != test_classes:
         differ = ", ".join(sorted(set(classes) ^ set(test_classes)))
         raise UserError(
-            f"--path {path}: classes in only one of train/ and {test_folder.name}/: {differ};"
+            f"{flag} {path}: classes in only one of train/ and {test.name}/: {differ};"
             " both need the same class folders"
         )
-    train = _decode(train_samples, size, workers, quiet)
-    return train, _decode(test_samples, size, workers, quiet), tuple(classes)
+    return train_samples, test_samples, tuple(classes)
 
 
-def _part(path: str | Path, *names: str) -> Path:
+def open_rgb(file: str, flag: str = "--path") -> Image:
+    """Return the whole image in `file` as RGB; raises UserError naming an unreadable one."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(file, "it")
+        raise UserError(f"{flag}: cannot read image {file} ({reason}); remove it") from error
+
+
+def _part(path: Path, names: Sequence[str], flag: str, layout: str) -> Path:
     """Return the first existing subfolder of `path` among `names`."""
     for name in names:
-        if (Path(path) / name).is_dir():
-            return Path(path) / name
-    raise UserError(f"--path {path}: no folder {' or '.join(names)} in it; {LAYOUT}")
+        if (path / name).is_dir():
+            return path / name
+    raise UserError(f"{flag} {path}: no folder {' or '.join(names)} in it; {layout}")
 
 
-def _list_images(folder: Path) -> tuple[list[tuple[str, int]], list[str]]:
-    """Return the images of `folder` as (file, label) and its classes."""
+def _list_images(folder: Path, flag: str, layout: str) -> tuple[list[Sample], list[str]]:
+    """Return the images of `folder` and its classes."""
     from torchvision.datasets import ImageFolder
 
     try:
         listing = ImageFolder(str(folder))
     except FileNotFoundError as error:
-        raise UserError(f"--path: {error}; {LAYOUT}") from error
+        raise UserError(f"{flag}: {error}; {layout}") from error
     return listing.samples, listing.classes
 
 
-def _decode(samples: Sequence[tuple[str, int]], size: int, workers: int, quiet: bool) -> ImageSet:
+def _decode(samples: Sequence[Sample], size: int, workers: int, quiet: bool) -> ImageSet:
     """Read the images of `samples` with `workers` threads (Pillow decodes outside the GIL)."""
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -69,13 +100,8 @@ def _decode(samples: Sequence[tuple[str, int]], size: int, workers: int, quiet: 
 
 
 def _read_image(file: str, size: int) -> np.ndarray:
-    """Return one image as RGB `(size, size, 3)`; raise UserError naming an unreadable one."""
-    from PIL import Image
+    """Return one image as RGB `(size, size, 3)`."""
+    from PIL.Image import Resampling
 
-    try:
-        with Image.open(file) as image:
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(resized)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = str(error).replace(file, "it")
-        raise UserError(f"--path: cannot read image {file} ({reason}); remove it") from error
+    image = open_rgb(file)
+    return np.asarray(image.resize((size, size), Resampling.BILINEAR))
