@@ -27,13 +27,29 @@ def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
 
     Raises `UserError`, naming `flag`, for a missing, truncated or foreign file.
     """
-    if not path.is_file():
-        raise UserError(f"{flag} {path.name}: no such file in {path.parent}; {_present(path)}")
-    content = _read(path, flag)
+    content = read(path, flag)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict")
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
+
+
+def read(path: Path, flag: str) -> Any:
+    """Return the tensors in the file `path`, on the CPU.
+
+    Raises `UserError`, naming `flag`, for a missing or truncated file and for one of another kind.
+    """
+    if not path.is_file():
+        raise UserError(f"{flag} {path.name}: no such file in {path.parent}; {_present(path)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says all there is to say
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes can make an unpickler stumble anywhere
+        raise UserError(
+            f"{flag} {path.name}: truncated, unreadable or no file of tensors; use an intact "
+            "copy, for example the _best.pth beside a checkpoint"
+        ) from error
 
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -41,17 +57,25 @@ def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(_PREFIX): value for key, value in state.items()}
 
 
-def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Copy `state` into `model`; raises `UserError`, starting with `where`, where they differ."""
+def load_weights(
+    model: nn.Module, state: dict[str, Tensor], where: str, may_lack: str | None = None
+) -> list[str]:
+    """Copy `state` into `model`; return the keys that it lacks, `model` keeping its own there.
+
+    Only keys that end in `may_lack` may be missing. Raises `UserError`, starting with `where`,
+    for any other difference, before anything is copied.
+    """
     own = model.state_dict()
     shared = own.keys() & state.keys()
+    lacking = [key for key in own if key not in shared]
+    allowed = [key for key in lacking if may_lack and key.endswith(may_lack)]
     shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
         for key in own
         if key in shared and state[key].shape != own[key].shape
     ]
     faults = [
-        _listed("missing", [key for key in own if key not in shared]),
+        _listed("missing", [key for key in lacking if key not in allowed]),
         _listed("unexpected", [key for key in state if key not in shared]),
         _listed("of another shape", shapes),
     ]
@@ -59,25 +83,15 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None
         raise UserError(
             f"{where} is of another model or class count: {'; '.join(filter(None, faults))}"
         )
-    model.load_state_dict(state)
-
-
-def _read(path: Path, flag: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error says all there is to say
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes can make an unpickler stumble anywhere
-        raise UserError(
-            f"{flag} {path.name}: truncated, unreadable or no checkpoint of tensors; use an "
-            "intact copy, for example the _best.pth beside it"
-        ) from error
+    model.load_state_dict(own | state)
+    return allowed
 
 
 def _present(path: Path) -> str:
-    names = [file.name for file in path.parent.glob("*.pth")]
+    kind = path.suffix or ".pth"
+    names = [file.name for file in path.parent.glob(f"*{kind}")]
     near = difflib.get_close_matches(path.name, names, n=_SHOWN, cutoff=0.0)
-    return f"the nearest there: {', '.join(near)}" if near else "no checkpoint is there yet"
+    return f"the nearest there: {', '.join(near)}" if near else f"no {kind} file is there yet"
 
 
 def _listed(what: str, keys: list[str]) -> str:

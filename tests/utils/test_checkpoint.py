@@ -42,7 +42,7 @@ def test_a_missing_file_names_those_that_are_there(tmp_path):
     checkpoint.save(tmp_path / "net_best.pth", {})
     with pytest.raises(UserError, match=r"--resume net\.pth.*net_best\.pth"):
         checkpoint.load(tmp_path / "net.pth")
-    with pytest.raises(UserError, match="no checkpoint is there"):
+    with pytest.raises(UserError, match="no .pth file is there"):
         checkpoint.load(tmp_path / "nowhere" / "net.pth")
 
 
