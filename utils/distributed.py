@@ -132,6 +132,21 @@ def join(local_rank: int = -1) -> World:
     return ProcessGroup(device, dist.get_rank(), dist.get_world_size())
 
 
+def connect(url: str, backend: str, rank: int, size: int, device: torch.device) -> World:
+    """Return the world of process `rank` of `size`, which meet at `url` (`--dist-url`).
+
+    Raises `UserError` where they cannot: a port in use, an address that is none.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group(backend, init_method=url, rank=rank, world_size=size)
+    except (RuntimeError, ValueError, OSError) as error:  # sockets fail in all of these
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--dist-url {url}: cannot meet there ({reason})") from error
+    return ProcessGroup(device, rank, size)
+
+
 def _local_device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.loader import Batch, Loader
+from utils.loader import Batch, SpanLoader
 from utils.order import Span, epoch_generator
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # channel means, channel deviations
@@ -87,7 +87,7 @@ class Normalise:
         return images.float().div_(255).sub_(self.mean).div_(self.std)
 
 
-class TrainImages(Loader):
+class TrainImages(SpanLoader):
     """Shuffled, augmented batches; the draws of an epoch are made at once, one row a sample.
 
     A row depends on (seed, epoch, position in the epoch) alone, so neither the world size nor
@@ -123,7 +123,7 @@ class TrainImages(Loader):
         return self.normalise(images), self.data.labels[rows]
 
 
-class TestImages(Loader):
+class TestImages(SpanLoader):
     """The images in their order, normalised."""
 
     __test__ = False  # its name is not a request to pytest

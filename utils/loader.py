@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,11 +34,25 @@ class Loader(ABC):
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        for start, stop in self.spans:
+        batches = iter(self.batches())
+        while True:
             asked = time.perf_counter()
-            batch = self.load(start, stop)
+            batch = next(batches, None)
             self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
             yield batch
+
+    @abstractmethod
+    def batches(self) -> Iterable[Batch]:
+        """Return the batches of the epoch chosen."""
+
+
+class SpanLoader(Loader):
+    """A loader that can make each batch by itself, from a span of positions."""
+
+    def batches(self) -> Iterable[Batch]:
+        return (self.load(start, stop) for start, stop in self.spans)
 
     @abstractmethod
     def load(self, start: int, stop: int) -> Batch:

@@ -1,0 +1,20 @@
+"""Train an ANN, take thresholds from it, train the spiking network that has both: ImageNet."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from imagenet import stages  # noqa: E402
+from imagenet.options import build_parser  # noqa: E402
+from imagenet.processes import start  # noqa: E402
+from utils.errors import run  # noqa: E402
+
+
+def main() -> None:
+    """Parse the command line and do what it says, in as many processes as it says."""
+    start(stages.main, build_parser().parse_args())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,128 @@
+"""How many processes the flags ask for, and where they meet."""
+
+from __future__ import annotations
+
+import socket
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from utils.distributed import World, connect, join, single_process
+from utils.errors import UserError
+from utils.launch import spawn
+
+_MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at
+
+Work = Callable[[Namespace, World], None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`nodes` machines of `per_node` processes each; this is machine `node`."""
+
+    nodes: int
+    node: int
+    per_node: int
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return self.nodes * self.per_node
+
+
+def start(work: Work, args: Namespace) -> None:
+    """Call `work(args, world)` in each process that the flags ask for on this machine.
+
+    Raises `UserError` where they contradict each other or this machine.
+    """
+    layout = _layout(args)
+    args = _shares(args, layout)
+    if layout.size == 1:
+        world = _alone(args)
+        work(args, world)
+        world.close()
+    elif args.multiprocessing_distributed:
+        spawn(_process, layout.per_node, work, args, layout)
+    else:
+        _process(0, work, args, layout)
+
+
+def _process(index: int, work: Work, args: Namespace, layout: Layout) -> None:
+    """Join the other processes as the process `index` of this machine, and work."""
+    device = _device(index if args.multiprocessing_distributed else args.gpu or 0)
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // layout.per_node))
+    backend = args.dist_backend if device.type == "cuda" else "gloo"
+    rank = layout.node * layout.per_node + index
+    world = connect(args.dist_url, backend, rank, layout.size, device)
+    work(args, world)
+    world.close()
+
+
+def _alone(args: Namespace) -> World:
+    """Return the world of a process that starts no other: torchrun's, if that started this one."""
+    if args.gpu is not None:
+        return World(_device(args.gpu))
+    if args.multiprocessing_distributed:
+        return single_process()
+    world = join()
+    others = torch.cuda.device_count() - world.size
+    if world.size == 1 and others > 0:
+        world.say(f"note: {others} more GPUs here; --multiprocessing-distributed uses them all")
+    return world
+
+
+def _layout(args: Namespace) -> Layout:
+    nodes, node = args.world_size, args.rank
+    if nodes == -1 and node == -1:
+        nodes, node = 1, 0
+    if nodes < 1 or not 0 <= node < nodes:
+        raise UserError(
+            f"--world-size {args.world_size} --rank {args.rank}: do not fit; give the number of "
+            "nodes, and this node's number from 0"
+        )
+    return Layout(nodes, node, _per_node(args))
+
+
+def _per_node(args: Namespace) -> int:
+    gpus = torch.cuda.device_count()
+    if args.gpu is not None and args.gpu >= gpus:
+        raise UserError(f"--gpu {args.gpu}: there are {gpus} GPUs here, from 0")
+    if not args.multiprocessing_distributed:
+        if args.nproc:
+            raise UserError(f"--nproc {args.nproc}: needs --multiprocessing-distributed")
+        return 1
+    if args.gpu is not None:
+        raise UserError("--gpu: --multiprocessing-distributed takes all GPUs; give one of the two")
+    if gpus and (args.nproc or 1) > gpus:
+        raise UserError(f"--nproc {args.nproc}: there are {gpus} GPUs, one for each process")
+    return args.nproc or gpus or 1
+
+
+def _shares(args: Namespace, layout: Layout) -> Namespace:
+    """Return the flags for one process: the batch of all nodes, its own part of the workers."""
+    return Namespace(
+        **vars(args)
+        | {
+            "batch_size": args.batch_size * layout.nodes,
+            "workers": -(-args.workers // layout.per_node),
+            "dist_url": _meeting_point(args.dist_url, layout),
+        }
+    )
+
+
+def _meeting_point(url: str, layout: Layout) -> str:
+    """Return where processes meet: `url`, or on this machine alone a free port for the default."""
+    if not url.startswith(_MULTICAST):
+        return url
+    if layout.nodes > 1:
+        raise UserError(f"--dist-url {url}: several nodes need tcp://<address of node 0>:<port>")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+
+def _device(gpu: int) -> torch.device:
+    return torch.device("cuda", gpu) if torch.cuda.is_available() else torch.device("cpu")
