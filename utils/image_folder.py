@@ -63,7 +63,8 @@ def open_rgb(file: str, flag: str = "--path") -> Image:
 
     try:
         with Image.open(file) as image:
-            return image.convert("RGB")
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = str(error).replace(file, "it")
         raise UserError(f"{flag}: cannot read image {file} ({reason}); remove it") from error

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagenet import stages
+from imagenet.options import build_parser
+from imagenet.processes import start
+from models import registry
+from tests.imagenet.tiny_net import BUILDERS
+from utils import errors
+
+FLAGS = "--arch preresnet_ann.tiny -j 0 --image-size 32 -b 8 --epochs 1 --warmup 0 --lr 0.05 "
+FLAGS += "--timesteps 4 --compile off --optimizer SGD --seed 5"
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """A folder of three classes, told apart by colour: 21 training and 9 validation images."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for half, count in (("train", 7), ("val", 3)):
+        for label in range(3):
+            folder = root / half / f"class{label}"
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+                pixels[..., label] += 100
+                Image.fromarray(pixels).save(folder / f"{k}.png")
+    return root
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Register the tiny networks."""
+    for name, builder in BUILDERS.items():
+        monkeypatch.setitem(registry._BUILDERS, name, builder)
+
+
+@pytest.fixture
+def call(tmp_path, images, tiny, monkeypatch):
+    """Run the program in this process, on the CPU, as its entry script does."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+    def call(line=""):
+        flags = [*FLAGS.split(), "--data", str(images), "-c", str(tmp_path), *line.split()]
+        errors.run(lambda: start(stages.main, build_parser().parse_args(flags)))
+        return tmp_path / "imagenet"
+
+    return call
