@@ -2,12 +2,12 @@ import json
 
 import pytest
 import torch
-from tests import golden_numbers as golden
 from torch import nn
 
 from imagenet.calibration import UpperQuantile, calibrate, tail
 from models import NeuronSetting, create_model
 from models.thresholds import load_thresholds
+from tests import golden_numbers as golden
 
 
 def _sorted_element(values):

@@ -1,0 +1,176 @@
+import shutil
+
+import pytest
+import torch
+
+from imagenet.loaders import MEAN, STD, build_calibration, build_data
+from imagenet.options import build_parser
+from imagenet.transforms import test_transform as resize_and_crop
+from utils.distributed import World
+from utils.errors import UserError
+from utils.image_folder import open_rgb
+
+CPU = torch.device("cpu")
+
+
+def _args(root, line=""):
+    flags = f"--data {root} -j 0 -b 8 --image-size 32 --seed 3 {line}"
+    return build_parser().parse_args(flags.split())
+
+
+def _epoch(loader, epoch):
+    loader.set_epoch(epoch)
+    batches = list(loader)
+    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+
+
+@pytest.fixture
+def damaged(images, tmp_path):
+    """The folder with a training image cut short and a validation image that is none."""
+    root = shutil.copytree(images, tmp_path / "damaged")
+    cut = root / "train" / "class1" / "2.png"
+    cut.write_bytes(cut.read_bytes()[:300])
+    (root / "val" / "class0" / "1.png").write_text("no image")
+    return root
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(images):
+    one, two = (build_data(_args(images), World(CPU)).train for _ in range(2))
+    x, y = _epoch(one, 2)
+    _epoch(two, 0)
+    again_x, again_y = _epoch(two, 2)
+    assert torch.equal(x, again_x) and torch.equal(y, again_y)
+    assert x.shape == (21, 3, 32, 32)
+    assert y.bincount().tolist() == [7, 7, 7]
+    assert not torch.equal(_epoch(one, 3)[0], x)
+    other = build_data(_args(images, "--seed 4"), World(CPU)).train
+    assert not torch.equal(_epoch(other, 2)[0], x)
+
+
+def test_loader_processes_change_nothing_and_stay(images):
+    args = _args(images)
+    alone = build_data(args, World(CPU))
+    args.workers = 2
+    helped = build_data(args, World(CPU))
+    for epoch in (1, 2):
+        for half in ("train", "test"):
+            expected, actual = (_epoch(getattr(data, half), epoch) for data in (alone, helped))
+            assert torch.equal(expected[0], actual[0]) and torch.equal(expected[1], actual[1])
+    assert helped.train.loader.persistent_workers
+
+
+def test_loading_leaves_the_random_state_alone(images):
+    train = build_data(_args(images), World(CPU)).train
+    before = torch.get_rng_state()
+    _epoch(train, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_processes_see_what_one_sees(images):
+    args = _args(images)
+    whole = build_data(args, World(CPU))
+    parts = [build_data(args, World(CPU, rank, 2)) for rank in range(2)]
+    for part in parts:
+        part.train.set_epoch(1)
+    whole.train.set_epoch(1)
+    for (x, y), *shares in zip(whole.train, *(part.train for part in parts), strict=True):
+        assert torch.equal(torch.cat([share[0] for share in shares]), x)
+        assert torch.equal(torch.cat([share[1] for share in shares]), y)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_validation_has_every_image_once(images, size):
+    labels = []
+    for rank in range(size):
+        loader = build_data(_args(images), World(CPU, rank, size)).test
+        labels += [y for _, batch in loader for y in batch.tolist()]
+    assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_validation_images_are_resized_cropped_and_normalised(images):
+    from torchvision import transforms as T
+
+    x, _ = _epoch(build_data(_args(images), World(CPU)).test, 0)
+    image = open_rgb(str(images / "val" / "class0" / "0.png"))
+    usual = T.Compose([T.Resize(37), T.CenterCrop(32), T.ToTensor(), T.Normalize(MEAN, STD)])
+    assert torch.equal(x[0], usual(image))
+
+
+def test_full_size_is_the_published_transform():
+    resize, crop = resize_and_crop(224).transforms
+    assert (resize.size, crop.size) == (256, (224, 224))
+
+
+def test_training_crops_and_mirrors_only_as_told(images):
+    data = build_data(_args(images, "--min_crop 0.99 --no_flip"), World(CPU))
+    x, _ = _epoch(data.train, 0)
+    assert x.shape == (21, 3, 32, 32)
+    crop, mirror = data.train.loader.dataset.transform.transforms
+    assert crop.scale == (0.99, 1.0)
+    assert mirror.p == 0.0
+
+
+def test_an_unreadable_image_is_named(damaged):
+    data = build_data(_args(damaged), World(CPU))
+    for loader, name in ((data.train, "class1/2.png"), (data.test, "class0/1.png")):
+        with pytest.raises(UserError, match=f"--data: .*{name}.*--skip_bad_images") as caught:
+            _epoch(loader, 0)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_can_be_skipped_and_are_counted(damaged, capsys, workers):
+    data = build_data(_args(damaged, f"--skip_bad_images -j {workers}"), World(CPU))
+    for epoch in (0, 1):
+        x, y = _epoch(data.train, epoch)
+        assert y.bincount().tolist() == [7, 7, 7]  # the next one is there twice
+        _, y = _epoch(data.test, epoch)
+        assert y.tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert len(data.train.skipped) == len(data.test.skipped) == 1
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_batch_without_a_readable_image_is_left_out(images, tmp_path):
+    root = shutil.copytree(images, tmp_path / "bad")
+    for k in range(3):
+        (root / "val" / "class1" / f"{k}.png").write_text("")
+    data = build_data(_args(root, "--skip_bad_images -b 3"), World(CPU))
+    assert _epoch(data.test, 0)[1].tolist() == [0, 0, 0, 2, 2, 2]
+
+
+def test_a_killed_loader_process_is_a_mistake_with_a_remedy(images, monkeypatch):
+    train = build_data(_args(images), World(CPU)).train
+
+    def die():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
+
+    monkeypatch.setattr(type(train.loader), "__iter__", lambda self: die())
+    with pytest.raises(UserError, match="--workers 0.*lower it"):
+        _epoch(train, 0)
+
+
+def test_calibration_looks_at_the_first_validation_images(images):
+    loader, num_classes = build_calibration(_args(images, "--calib_batches 2 -b 4"), World(CPU))
+    assert num_classes == 3
+    assert _epoch(loader, 0)[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_calibration_on_training_images_is_a_seeded_sample(images):
+    line = "--calib_batches 2 -b 6 --calib_split train"
+    samples = [build_calibration(_args(images, line), World(CPU))[0] for _ in range(2)]
+    (x, y), (again, _) = (_epoch(loader, 0) for loader in samples)
+    assert torch.equal(x, again)
+    assert len(y) == 12 and len(set(y.tolist())) == 3
+    other = build_calibration(_args(images, f"{line} --seed 9"), World(CPU))[0]
+    assert not torch.equal(_epoch(other, 0)[0], x)
+
+
+def test_more_batches_than_there_are_is_all_there_is(images):
+    loader, _ = build_calibration(_args(images, "--calib_batches 99"), World(CPU))
+    assert len(_epoch(loader, 0)[1]) == 9
+
+
+@pytest.mark.parametrize(("size", "line"), [(8, "-b 8"), (11, "-b 99")])
+def test_more_processes_than_a_batch_feeds_are_refused(images, size, line):
+    with pytest.raises(UserError, match="--batch-size"):
+        build_data(_args(images, line), World(CPU, 0, size))
