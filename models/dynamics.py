@@ -100,8 +100,10 @@ def weighted_mean(train: Tensor, d: Dynamics) -> Tensor:
     """`sum_t v_t a_t` of a train `(T, ...)`."""
     if d.uniform:
         return train.mean(0)
-    v = torch.tensor(d.weights, dtype=train.dtype, device=train.device)
-    return torch.tensordot(v, train, dims=1)
+    mean = d.weights[0] * train[0]
+    for v, values in zip(d.weights[1:], train[1:], strict=True):
+        mean = torch.add(mean, values, alpha=v)
+    return mean
 
 
 class Affine(NamedTuple):

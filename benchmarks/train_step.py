@@ -1,0 +1,243 @@
+"""Time and memory of a training step: engines x precisions x timesteps, against two anchors.
+
+`published` computes as the published code does (benchmarks/published.py); `convolutions` is the
+floor: nothing but the T-step forward convolutions and their temporal covariance (one more weight
+gradient each). Every measurement is a process of its own; rounds go through all of them in turn,
+and the figures are medians over the rounds, with the least and the most.
+
+    python benchmarks/train_step.py --out benchmarks/results/train_step_cpu
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+from benchmarks.machine import describe  # noqa: E402
+from benchmarks.published import as_published  # noqa: E402
+from models import NeuronSetting, create_model  # noqa: E402
+from models.linear_maps import Conv2d  # noqa: E402
+
+WAYS = {  # name -> configure's choices; None for the anchors
+    "published": None,
+    "convolutions": None,
+    "unrolled fp32": {"engine": "unrolled"},
+    "folded fp32": {"engine": "folded"},
+    "folded bf16": {"engine": "folded", "precision": "bf16"},
+    "rate bf16": {"engine": "rate", "precision": "bf16"},
+}
+
+
+def main() -> None:
+    args = _parser().parse_args()
+    if args.one:
+        print(json.dumps(measure(args)))
+        return
+    rows = _rounds(args)
+    report = {"machine": describe(), "command": " ".join(sys.argv), "rows": rows}
+    print(_table(rows))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        from benchmarks.plots import draw_train_step
+
+        draw_train_step(report, args.out.with_suffix(".png"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="preresnet.resnet18_lif")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--timesteps", type=int, nargs="+", default=[20])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--evaluate", action="store_true", help="inference instead of training")
+    parser.add_argument("--rounds", type=int, default=3, help="processes a measurement")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps a process")
+    parser.add_argument("--compile", default="on", choices=("on", "off"))
+    parser.add_argument("--out", type=Path, help="file stem of the report (.json, .png)")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _rounds(args: argparse.Namespace) -> list[dict]:
+    """Measure every way, in turn, `--rounds` times; one row a way with its medians."""
+    cases = [(T, N, way) for T in args.timesteps for N in args.batch for way in args.ways]
+    runs: dict[tuple, list[dict]] = {case: [] for case in cases}
+    for round_ in range(args.rounds):
+        for case in cases:
+            runs[case].append(_process(args, *case))
+            last = runs[case][-1]
+            name = f"T {case[0]}  N {case[1]}  {case[2]}"
+            print(f"round {round_ + 1}: {name:30} {last['seconds']:.3f} s", file=sys.stderr)
+    return [_row(*case, runs[case]) for case in cases]
+
+
+def _process(args: argparse.Namespace, timesteps: int, batch: int, way: str) -> dict:
+    command = [sys.executable, __file__, "--one", "--model", args.model, "--ways", way]
+    command += ["--timesteps", str(timesteps), "--batch", str(batch), "--steps", str(args.steps)]
+    command += ["--compile", args.compile] + ["--evaluate"] * args.evaluate
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{way}, T {timesteps}, batch {batch} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _row(timesteps: int, batch: int, way: str, runs: list[dict]) -> dict:
+    seconds = [run["seconds"] for run in runs]
+    return {
+        "way": way,
+        "timesteps": timesteps,
+        "batch": batch,
+        "seconds": statistics.median(seconds),
+        "least": min(seconds),
+        "most": max(seconds),
+        "peak_mib": statistics.median(run["peak_mib"] for run in runs),
+    }
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """One process's figures: median seconds a step, peak MiB above the level before the first.
+
+    A step of a small batch goes before that level: what compiling takes is no training memory.
+    """
+    (way,), (timesteps,), (batch,) = args.ways, args.timesteps, args.batch
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    model = create_model(args.model, NeuronSetting(timesteps=timesteps), dropout=0.0).to(device)
+    step = _step(args, way, model, device)
+    step(2)
+    peak = Peak(device)
+    step(batch)
+    seconds = []
+    for _ in range(args.steps):
+        start = time.perf_counter()
+        step(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds), "peak_mib": peak.mib()}
+
+
+def _step(args: argparse.Namespace, way: str, model: nn.Module, device: torch.device):
+    """`batch -> None`: one training step, or one inference, of so many images."""
+    if way == "convolutions":
+        return _convolutions(model, args.timesteps[0], device, args.evaluate)
+    if way == "published":
+        as_published(model)
+    else:
+        compiles = "on" if args.compile == "on" and WAYS[way]["engine"] != "unrolled" else "off"
+        model.configure(**WAYS[way], compile=compiles)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    model.train(not args.evaluate)
+
+    def train(batch: int) -> None:
+        x, y = _images(model, args.timesteps[0], batch, device)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    @torch.inference_mode()
+    def evaluate(batch: int) -> None:
+        x, _ = _images(model, args.timesteps[0], batch, device)
+        model(x)
+
+    return evaluate if args.evaluate else train
+
+
+def _images(model: nn.Module, timesteps: int, batch: int, device: torch.device):
+    frames = model.in_channels == 2
+    shape = (batch, timesteps, 2, 48, 48) if frames else (batch, 3, 32, 32)
+    g = torch.Generator().manual_seed(batch)
+    x, y = torch.randn(shape, generator=g), torch.randint(10, (batch,), generator=g)
+    return x.to(device), y.to(device)
+
+
+def _convolutions(model: nn.Module, timesteps: int, device: torch.device, forward_only: bool):
+    """`batch -> None`: each convolution on T*N trains of bf16 spikes, and its weight gradient."""
+    shapes = _convolution_inputs(model, device)
+
+    @torch.inference_mode()
+    def step(batch: int) -> None:
+        for conv, static, size in shapes:
+            rows = batch if static else timesteps * batch
+            p = torch.zeros(rows, *size, dtype=torch.bfloat16, device=device)
+            p = p.contiguous(memory_format=torch.channels_last)
+            weight = conv.weight.bfloat16().contiguous(memory_format=torch.channels_last)
+            linear = Conv2d(conv.stride, conv.padding, conv.dilation, conv.groups)
+            y = linear(p, weight, None)
+            if not static and not forward_only:
+                linear.weight_grad(y, p, weight.shape)
+
+    return step
+
+
+def _convolution_inputs(model: nn.Module, device: torch.device) -> list[tuple]:
+    """Every convolution, whether its input is the static image, and an input's `(C, H, W)`."""
+    found: list[tuple] = []
+    hooks = [
+        m.register_forward_pre_hook(
+            lambda m, args: found.append((m, m.in_channels == 3, args[0].shape[1:]))
+        )
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d)
+    ]
+    model.configure(engine="unrolled")
+    with torch.no_grad():
+        model.eval()(_images(model, model.setting.timesteps, 1, device)[0])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+class Peak:
+    """The most memory held since this was made, above what was held then."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        self.level = self._held()
+
+    def _held(self) -> float:
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() / 2**20
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def mib(self) -> float:
+        return self._held() - self.level
+
+
+def _table(rows: list[dict]) -> str:
+    """The rows as a table in Markdown, with ratios to `published` of the same T and batch."""
+    head = "| T | N | way | s/step (least-most) | faster | peak MiB | of published |\n"
+    lines = [head + "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        same = [r for r in rows if (r["timesteps"], r["batch"]) == (row["timesteps"], row["batch"])]
+        base = next((r for r in same if r["way"] == "published"), None)
+        faster = f"{base['seconds'] / row['seconds']:.2f}x" if base else ""
+        share = f"{row['peak_mib'] / base['peak_mib']:.3f}" if base else ""
+        span = f"{row['seconds']:.3f} ({row['least']:.3f}-{row['most']:.3f})"
+        lines.append(
+            f"| {row['timesteps']} | {row['batch']} | {row['way']} | {span} | {faster} "
+            f"| {row['peak_mib']:.0f} | {share} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
