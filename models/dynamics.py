@@ -201,11 +201,6 @@ def _drive(y: Tensor, affine: Affine | None):
     return lambda t: y[t] * slope + offset
 
 
-def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Biased variance and mean of each channel of `(M, C)`, in the accumulation type."""
-    return torch.var_mean(y.to(accumulator(y.dtype)), dim=0, correction=0)
-
-
 def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
     """`(qh_u, qh_v)` of a current `(S, M, C)`, as `Folded.mean_u` and `.mean_v`."""
     exact = accumulator(q.dtype)

@@ -13,9 +13,9 @@ ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
 COMPILE = ("auto", "on", "off")
 
-# Compiling took 45 s on 2 cores (cached on disk afterwards) and saves 1.5 to 3 ms a presented
-# image at T = 20; from about this many image-timesteps on it pays.
-COMPILE_PAYS = 500_000
+# Compiling took about 40 s on 2 cores (cached on disk afterwards) and saved 0.9 ms an image and
+# timestep; from about this many on it pays.
+COMPILE_PAYS = 50_000
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Currents are rows `(S, M, C)`: S = T steps, or one step where the current is sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,7 +31,7 @@ class Norm:
     momentum: float
     eps: float
 
-    def affine(self, y: Tensor, samples: int, statistics: Callable) -> Affine:
+    def affine(self, y: Tensor, samples: int) -> Affine:
         """The map of the rows `y` `(M, C)`; in training the running statistics follow.
 
         `samples` is the number of values a channel that `y` stands for (T*N*H*W, whether or not
@@ -43,7 +42,8 @@ class Norm:
         else:
             if samples == 1:
                 raise ValueError("a BatchNorm in training needs more than 1 value a channel")
-            var, mean = statistics(y)
+            # One pass in the accumulation type, and many times as fast as torch.var_mean on a CPU.
+            mean, var = torch.batch_norm_update_stats(y, None, None, 0.0)
             if self.running_mean is not None:
                 unbiased = var * (samples / (samples - 1))
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
@@ -153,7 +153,7 @@ class Unit:
         if norm is None:
             return None
         samples = self.T * y.shape[1]
-        return norm.affine(y.flatten(0, 1), samples, self.kernels.channel_statistics)
+        return norm.affine(y.flatten(0, 1), samples)
 
     def _shaped(self, spikes: Tensor) -> Tensor:
         return unrows(spikes.flatten(0, 1), (self.T * self.shape[0], *self.shape[1:]))

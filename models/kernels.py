@@ -20,7 +20,6 @@ class Kernels(NamedTuple):
 
     fold: Callable = dynamics.fold
     spikes: Callable = dynamics.spikes
-    channel_statistics: Callable = dynamics.channel_statistics
     means: Callable = dynamics.means
     centre_: Callable = dynamics.centre_
     add_: Callable = dynamics.add_

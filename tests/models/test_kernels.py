@@ -33,9 +33,6 @@ def test_compiled_kernels(d: Dynamics) -> None:
             actual = mine(y, affine, Vth, d, torch.float32)
             expected = eager(y, affine, Vth, d, torch.float32)
             torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(
-            fused.channel_statistics(y.flatten(0, 1)), dynamics.channel_statistics(y.flatten(0, 1))
-        )
         mine, theirs = y.clone(), y.clone()
         fused.centre_(mine)
         dynamics.centre_(theirs)

@@ -89,7 +89,7 @@ def test_bf16_is_close_to_float64(neuron) -> None:
         grads = {name: p.grad.double() for name, p in layer.named_parameters()}
         results.append((rates.detach().double(), grads))
     (exact, exact_grads), (close, close_grads) = results
-    assert distance(close, exact) < 0.05
+    assert distance(close, exact) < 0.1
     for name in ("0.weight", "1.weight", "1.bias", "2.Vth"):
         assert distance(close_grads[name], exact_grads[name]) < 0.1, name  # masks flip at their edges
 
