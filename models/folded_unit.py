@@ -48,7 +48,8 @@ class Norm:
                 unbiased = var * (samples / (samples - 1))
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        return Affine(mean, torch.rsqrt(var + self.eps), self.gamma, self.beta)
+        # Detached: the compiler would make one kernel a layer width out of bare parameters.
+        return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
 
 
 @dataclass
@@ -199,7 +200,7 @@ class Unit:
             means = Means(folded.mean_u, folded.mean_v, affine.inv_std)
             z = (
                 grad.Normalise.apply(
-                    u, v, k, affine.gamma, affine.beta, means, self.shape, self.T,
+                    u, v, k, self.norm.gamma, self.norm.beta, means, self.shape, self.T,
                     self.norm.training,
                 ),
             )
