@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from dataclasses import dataclass
@@ -107,6 +108,9 @@ class ProcessGroup(World):
         dist.barrier()
 
     def close(self) -> None:
+        # A wrapped model lives on in a cycle and keeps the group's threads, which abort a process
+        # that ends while they let go of the last exchange. Without it the group waits for them.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
@@ -18,6 +19,8 @@ def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:
     `work` must be importable by name. Raises the first `UserError` that one of them raised.
     """
     mistakes = mp.get_context("spawn").SimpleQueue()
+    # It would tell on stderr which processes it ends, above the one line that says why.
+    logging.getLogger(mp.spawn.__module__).setLevel(logging.ERROR)
     try:
         mp.spawn(_run, (work, mistakes, arguments), processes)
     except (mp.ProcessExitedException, mp.ProcessRaisedException):
