@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -30,22 +32,34 @@ def images(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Register the tiny networks."""
-    for name, builder in BUILDERS.items():
-        monkeypatch.setitem(registry._BUILDERS, name, builder)
-
-
-@pytest.fixture
-def call(tmp_path, images, tiny, monkeypatch):
+def _call(root, images, line):
     """Run the program in this process, on the CPU, as its entry script does."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-
-    def call(line=""):
-        flags = [*FLAGS.split(), "--data", str(images), "-c", str(tmp_path), *line.split()]
+    flags = [*FLAGS.split(), "--data", str(images), "-c", str(root), *line.split()]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, builder in BUILDERS.items():
+            patch.setitem(registry._BUILDERS, name, builder)
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
         errors.run(lambda: start(stages.main, build_parser().parse_args(flags)))
-        return tmp_path / "imagenet"
+    return root / "imagenet"
 
-    return call
+
+@pytest.fixture
+def call(tmp_path, images):
+    """A function that runs the program with some flags and returns the folder it writes to."""
+    return lambda line: _call(tmp_path, images, line)
+
+
+@pytest.fixture(scope="session")
+def two_stages(tmp_path_factory, images):
+    """The folder after the first two stages."""
+    root = tmp_path_factory.mktemp("two_stages")
+    _call(root, images, "--arch preresnet_ann.tiny --name ann --epochs 3")
+    line = "--arch preresnet_cal_Vth.tiny --pre_train ann.pth --calculate_Vth Vth"
+    return _call(root, images, line)
+
+
+@pytest.fixture
+def handed_over(two_stages, tmp_path):
+    """A folder of the test's own after the first two stages."""
+    return shutil.copytree(two_stages, tmp_path / "imagenet")

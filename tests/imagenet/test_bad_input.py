@@ -10,10 +10,9 @@ CALIBRATE = "--arch preresnet_cal_Vth.tiny --calculate_Vth new "
 
 
 @pytest.fixture
-def earlier(call, images, tmp_path):
+def earlier(handed_over, images, tmp_path):
     """The folder after two stages, with files that do not fit, and data that are none."""
-    folder = call(ANN + "--name ann")
-    call("--arch preresnet_cal_Vth.tiny --pre_train ann.pth --calculate_Vth Vth")
+    folder = handed_over
     for name in ("ann.pth", "Vth.dict"):
         whole = (folder / name).read_bytes()
         (folder / f"cut_{name}").write_bytes(whole[: len(whole) // 2])
@@ -63,7 +62,7 @@ CASES = [
     (ANN + "--resume cut_ann.pth", ["--resume cut_ann.pth"]),
     (ANN + "--resume more.pth", ["--resume more.pth", "epoch"]),
     (SNN + "--resume ann.pth", ["--resume ann.pth", "--arch preresnet_ann.tiny"]),
-    (ANN + "--resume ann.pth --optimizer adam --epochs 2", ["--optimizer Adam", "ann.pth"]),
+    (ANN + "--resume ann.pth --optimizer adam --epochs 4", ["--optimizer Adam", "ann.pth"]),
     (SNN + "--calculate_Vth new", ["--calculate_Vth", "preresnet_snn.tiny_if"]),
     (CALIBRATE, ["--pre_train"]),
     (CALIBRATE + "--pre_train more.pth", ["--pre_train more.pth", "unexpected more"]),

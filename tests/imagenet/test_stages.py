@@ -18,13 +18,6 @@ class Killed(BaseException):
     """Stands for the end of a process."""
 
 
-@pytest.fixture
-def handed_over(call):
-    """The folder after the first two stages."""
-    call(ANN + "--epochs 3")
-    return call(CALIBRATE)
-
-
 def _rows(folder, stem):
     lines = (folder / f"{stem}.txt").read_text().splitlines()
     return [[float(x) for x in line.split()] for line in lines[1:]]
@@ -50,8 +43,7 @@ def test_an_ann_writes_published_keys_log_and_curves(call):
     assert record["manualSeed"] == 5
 
 
-def test_calibration_writes_bare_tensors_and_prints_the_table(call, capsys):
-    call(ANN)
+def test_calibration_writes_bare_tensors_and_prints_the_table(call, handed_over, capsys):
     folder = call(CALIBRATE)
     thresholds = _load(folder / "Vth.dict")
     layers = ["layer1[0].storein1", "layer1[0].storein2"]
@@ -64,8 +56,7 @@ def test_calibration_writes_bare_tensors_and_prints_the_table(call, capsys):
     assert not (folder / "preresnet_cal_Vth.tiny.txt").exists()
 
 
-def test_calibration_from_random_training_images(call):
-    call(ANN)
+def test_calibration_from_random_training_images(call, handed_over):
     one = _load(call(CALIBRATE) / "Vth.dict")
     flags = CALIBRATE + "--calib_split train --calib_batches 2 "
     two, again, other = (_load(call(flags + f"--seed {s}") / "Vth.dict") for s in (5, 5, 6))
@@ -73,12 +64,11 @@ def test_calibration_from_random_training_images(call):
     assert one != two != other
 
 
-def test_a_silent_layer_is_warned_of(call, capsys):
-    folder = call(ANN)
-    content = _load(folder / "ann.pth")
+def test_a_silent_layer_is_warned_of(call, handed_over, capsys):
+    content = _load(handed_over / "ann.pth")
     content["state_dict"]["bn3.weight"].zero_()
     content["state_dict"]["bn3.bias"].fill_(-1.0)
-    torch.save(content, folder / "ann.pth")
+    torch.save(content, handed_over / "ann.pth")
     call(CALIBRATE)
     assert "warning: thresholds at 0: storein3;" in capsys.readouterr().out
 
