@@ -30,6 +30,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
+from benchmarks.plots import draw_train_step  # noqa: E402
 from benchmarks.published import as_published  # noqa: E402
 from models import NeuronSetting, create_model  # noqa: E402
 from models.linear_maps import Conv2d  # noqa: E402
@@ -50,13 +51,14 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
     rows = _rounds(args)
-    report = {"machine": describe(), "command": " ".join(sys.argv), "rows": rows}
     print(_table(rows))
     if args.out:
+        kind = "evaluation" if args.evaluate else "training step"
+        title = f"{args.model}: one {kind}"
+        command = " ".join(["python", *sys.argv])
+        report = {"title": title, "machine": describe(), "command": command, "rows": rows}
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-        from benchmarks.plots import draw_train_step
-
         draw_train_step(report, args.out.with_suffix(".png"))
 
 

@@ -153,12 +153,21 @@ def spikes(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: to
     return torch.stack(train)
 
 
-def fold(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype) -> Folded:
-    """`spikes`, with the counts, means and masks of method.md section 4, in one pass over `y`."""
-    exact = accumulator(y.dtype)
-    drive = _drive(y, affine)
+def fold(
+    y: Tensor,
+    mean: Tensor | None,
+    affine: Affine | None,
+    Vth: Tensor,
+    d: Dynamics,
+    dtype: torch.dtype,
+) -> Folded:
+    """`spikes`, with the counts, means and masks of method.md section 4, in one pass over `y`.
+
+    `mean` `(M, C)` is `y_u` where `y` has been centred about it already (`centre_`), else None.
+    """
+    drive = _drive(y, affine, mean)
     static = y.dim() == 2
-    u = torch.zeros(y.shape[-2:], dtype=exact, device=y.device)
+    u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
     count = torch.zeros(u.shape, dtype=torch.int32, device=y.device)
     total_u = total_v = u
     train = []
@@ -167,18 +176,22 @@ def fold(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torc
         train.append(fired.to(dtype))
         count = count + fired
         if not static:
-            total_u = total_u + y[t]
+            total_u = total_u + y[t] if mean is None else total_u
             total_v = total_v if d.uniform else total_v + d.weights[t] * y[t]
-    mean_u = y.to(exact) if static else total_u / d.timesteps
     same = static or d.uniform
-    x = mean_u if same else total_v
+    if mean is None:
+        mean_u = y.to(u.dtype) if static else total_u / d.timesteps
+        mean_v = total_v
+    else:
+        mean_u, mean_v = mean, mean + total_v
+    x = mean_u if same else mean_v
     if affine is not None:
         x = x * affine.slope + affine.offset
     return Folded(
         torch.stack(train),
         count.to(torch.uint8 if d.timesteps < 256 else torch.int16),
         _kept(mean_u, affine, dtype),
-        None if same else _kept(total_v, affine, dtype),
+        None if same else _kept(mean_v, affine, dtype),
         *masks(x, Vth, d),
     )
 
@@ -188,16 +201,16 @@ def _kept(mean: Tensor, affine: Affine | None, dtype: torch.dtype) -> Tensor:
     return (mean if affine is None else (mean - affine.mean) * affine.inv_std).to(dtype)
 
 
-def _drive(y: Tensor, affine: Affine | None):
+def _drive(y: Tensor, affine: Affine | None, mean: Tensor | None = None):
     """`t -> z_t`, the neuron's input at step t in the accumulation type."""
-    exact = accumulator(y.dtype)
-    if affine is not None:
-        slope, offset = affine.slope.to(exact), affine.offset.to(exact)
+    slope, offset = (1.0, 0.0) if affine is None else (affine.slope, affine.offset)
     if y.dim() == 2:
-        z = y.to(exact) if affine is None else y * slope + offset
+        z = y.to(accumulator(y.dtype)) * slope + offset
         return lambda t: z
-    if affine is None:
-        return lambda t: y[t].to(exact)
+    if mean is not None:
+        offset = mean * slope + offset
+    if affine is None and mean is None:
+        return lambda t: y[t].to(accumulator(y.dtype))
     return lambda t: y[t] * slope + offset
 
 
@@ -211,9 +224,11 @@ def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
     return mean_u, _kept(mean_v, affine, dtype)
 
 
-def centre_(y: Tensor) -> None:
-    """`y_t <- y_t - y_u` in place, for a current `(T, M, C)`."""
-    y.sub_(y.to(accumulator(y.dtype)).mean(0))
+def centre_(y: Tensor) -> Tensor:
+    """`y_t <- y_t - y_u` in place, for a current `(T, M, C)`; gives `y_u`."""
+    mean = y.mean(0, dtype=accumulator(y.dtype))
+    y.sub_(mean)
+    return mean
 
 
 def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:

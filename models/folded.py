@@ -85,7 +85,7 @@ class Train(_Deferred):
     def __init__(
         self,
         engine: FoldedEngine,
-        values: Tensor,
+        values: Tensor | None,
         amplitude: Tensor | None = None,
         handle: Tensor | None = None,
         total: Tensor | None = None,
@@ -120,6 +120,12 @@ class Train(_Deferred):
             None if self.handle is None else linear(self.handle),
             None if self._total is None else linear(self._total.to(self.values.dtype)),
             self.static,
+        )
+
+    def without_values(self) -> Train:
+        """What the backward pass needs of it; the values can die."""
+        return Train(
+            self.engine, None, self.amplitude, self.handle, self.total, static=self.static
         )
 
     def drop(self, p: float) -> Train:

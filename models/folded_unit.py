@@ -104,8 +104,8 @@ class Unit:
             if not self.differentiable:
                 spikes = self.kernels.spikes(y, affine, Vth, self.d, self.compute)
                 return Fired(self._shaped(spikes), amplitude, None, None)
-            folded = self.kernels.fold(y, affine, Vth, self.d, self.compute)
-            self._covary()
+            mean = self._covary()
+            folded = self.kernels.fold(y, mean, affine, Vth, self.d, self.compute)
         handle = self._graph(folded, affine)
         count = unrows(folded.count, self.shape)
         return Fired(self._shaped(folded.spikes), amplitude, handle, count)
@@ -137,7 +137,8 @@ class Unit:
             self.residuals.append(branch.train.handle)
             return a, branch.train.amplitude, None
         term = Term(branch)
-        self.terms.append(term)
+        if self.differentiable:
+            self.terms.append(term)
         if branch.norm is None:
             return a, None, None
         affine = self._affine(branch.norm, a)
@@ -161,23 +162,29 @@ class Unit:
 
     # What the backward pass needs beside the means
 
-    def _covary(self) -> None:
-        """Temporal covariances `Q_y, Q_q, C` of every weighted branch; `y` and `q` are centred."""
+    def _covary(self) -> Tensor | None:
+        """Temporal covariances `Q_y, Q_q, C` of every weighted branch, whose trains then go.
+
+        Centres `y` (and every `q`) where a covariance needs it, and gives the mean it had.
+        """
         y_matters = self.norm is not None and self.norm.training and len(self.y) > 1
         terms = [term for term in self.terms if not term.branch.train.static and self.T > 1]
-        if y_matters and terms:
-            self.kernels.centre_(self.y)
+        mean = None
+        if y_matters and any(t.q is not None or t.branch.wants_covariance() for t in terms):
+            mean = self.kernels.centre_(self.y)
         for term in terms:
             wanted = term.branch.wants_covariance()
             if y_matters and wanted:
                 term.Q_y = self._covariance(term.branch, self.y)
-            if term.q is None:
-                continue
-            self.kernels.centre_(term.q)
-            if y_matters:
-                term.C = self.kernels.covariance(self.y, term.q)
-            if wanted and term.branch.norm.training:
-                term.Q_q = self._covariance(term.branch, term.q)
+            if term.q is not None:
+                self.kernels.centre_(term.q)
+                term.C = self.kernels.covariance(self.y, term.q) if y_matters else None
+                if wanted and term.branch.norm.training:
+                    term.Q_q = self._covariance(term.branch, term.q)
+        for term in self.terms:
+            term.q = None
+            term.branch.train = term.branch.train.without_values()
+        return mean
 
     def _covariance(self, branch: Branch, a: Tensor) -> Tensor:
         return branch.weight_grad(self._shaped(a))

@@ -21,6 +21,17 @@ def draw(timesteps: int, rows: int, channels: int):
     return y, Affine(scale[0] - 1, scale[1], scale[0], scale[1] - 1)
 
 
+@pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
+def test_a_current_may_be_centred_beforehand(d: Dynamics) -> None:
+    y, affine = draw(3, 40, 8)
+    y, affine = y.double(), Affine(*(a.double() for a in affine))
+    Vth = torch.tensor(0.5).double()
+    whole = dynamics.fold(y, None, affine, Vth, d, torch.float64)
+    mean = dynamics.centre_(y)
+    assert y.mean(0).abs().max() < 1e-14
+    torch.testing.assert_close(dynamics.fold(y, mean, affine, Vth, d, torch.float64), whole)
+
+
 @needs_compiler
 @pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
 def test_compiled_kernels(d: Dynamics) -> None:
@@ -29,20 +40,22 @@ def test_compiled_kernels(d: Dynamics) -> None:
     Vth = torch.tensor(0.5)
     for rows, channels in ((3000, 32), (1700, 48)):  # the second size compiles nothing anew
         y, affine = draw(3, rows, channels)
-        for mine, eager in ((fused.fold, dynamics.fold), (fused.spikes, dynamics.spikes)):
-            actual = mine(y, affine, Vth, d, torch.float32)
-            expected = eager(y, affine, Vth, d, torch.float32)
-            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+        actual = fused.spikes(y, affine, Vth, d, torch.float32)
+        torch.testing.assert_close(actual, dynamics.spikes(y, affine, Vth, d, torch.float32))
         mine, theirs = y.clone(), y.clone()
-        fused.centre_(mine)
-        dynamics.centre_(theirs)
+        mean = fused.centre_(mine)
+        torch.testing.assert_close(mean, dynamics.centre_(theirs))
         torch.testing.assert_close(mine, theirs)
+        for train, about in ((y, None), (mine, mean)):
+            actual = fused.fold(train, about, affine, Vth, d, torch.float32)
+            expected = dynamics.fold(train, about, affine, Vth, d, torch.float32)
+            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
         fused.add_(mine, y, Vth, None)
         dynamics.add_(theirs, y, Vth, None)
         torch.testing.assert_close(mine, theirs)
     compiled_frames = torch._dynamo.utils.counters["frames"]["ok"]
     y, affine = draw(3, 1501, 40)
-    fused.fold(y, affine, Vth, d, torch.float32)
+    fused.fold(y, None, affine, Vth, d, torch.float32)
     assert torch._dynamo.utils.counters["frames"]["ok"] == compiled_frames
 
 
@@ -52,7 +65,7 @@ def test_small_currents_stay_eager(monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: refuse)
     y, affine = draw(3, 20, 4)
-    kernels.compiled().fold(y, affine, torch.tensor(0.5), KINDS[0], torch.float32)
+    kernels.compiled().fold(y, None, affine, torch.tensor(0.5), KINDS[0], torch.float32)
 
 
 def test_a_missing_compiler_is_one_line(monkeypatch) -> None:
