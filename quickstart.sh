@@ -6,8 +6,8 @@ source scripts/environment.sh
 
 stem=preresnet.resnet18_lif_quickstart
 network=(--dataset digits --model preresnet.resnet18_lif --name _quickstart
-    --timesteps 2 --Vth 0.6 --alpha 0.5 --Vth_bound 0.001 --delta_t 0.1)
-training=(--epochs 6 --train-batch 64 --lr 0.05 --warmup 20 --manualSeed 1)
+    --timesteps 2 --Vth 0.1 --alpha 0.5 --precision bf16)
+training=(--epochs 6 --train-batch 32 --optimizer Adam --lr 0.0015 --warmup 45 --manualSeed 1)
 
 # run ARGUMENT...: the training program; its exact command line is shown first.
 run() {

@@ -1,6 +1,6 @@
 """Draws the figure of the README's section "Method".
 
-    python benchmarks/draw_time_folding.py docs/time_folding.png
+python benchmarks/draw_time_folding.py docs/time_folding.png
 """
 
 from __future__ import annotations

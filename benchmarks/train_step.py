@@ -94,7 +94,7 @@ def _process(args: argparse.Namespace, timesteps: int, batch: int, way: str) -> 
     command = [sys.executable, __file__, "--one", "--model", args.model, "--ways", way]
     command += ["--timesteps", str(timesteps), "--batch", str(batch), "--steps", str(args.steps)]
     command += ["--compile", args.compile] + ["--evaluate"] * args.evaluate
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{way}, T {timesteps}, batch {batch} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

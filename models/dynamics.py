@@ -139,7 +139,9 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def spikes(y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor:
+def spikes(
+    y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype
+) -> Tensor:
     """The train `(T, M, C)` of zeros and ones that the current `y` drives.
 
     `y` is `(T, M, C)`, or `(M, C)` for a current that is the same at every step.

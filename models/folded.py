@@ -17,9 +17,9 @@ from torch import Tensor
 
 from models import folded_grad as grad
 from models.dynamics import Dynamics, weighted_mean
+from models.folded_unit import Norm, Unit
 from models.kernels import Kernels
 from models.linear_maps import Conv2d, Linear
-from models.folded_unit import Norm, Unit
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,7 @@ class Train(_Deferred):
 
     def without_values(self) -> Train:
         """What the backward pass needs of it; the values can die."""
-        return Train(
-            self.engine, None, self.amplitude, self.handle, self.total, static=self.static
-        )
+        return Train(self.engine, None, self.amplitude, self.handle, self.total, static=self.static)
 
     def drop(self, p: float) -> Train:
         """Dropout with a fresh mask a step.

@@ -194,9 +194,7 @@ class Unit:
     def _graph(self, folded: Folded, affine: Affine | None) -> Tensor:
         currents = [self._weigh(term) for term in self.terms]
         channels = self.shape[1]
-        currents += [
-            grad.Pass.apply(h, channels, self.T) for h in self.residuals if h is not None
-        ]
+        currents += [grad.Pass.apply(h, channels, self.T) for h in self.residuals if h is not None]
         if not currents:  # neurons straight on the network's input
             currents = [(None, None, None)]
         flat = [h for current in currents for h in current]
@@ -207,7 +205,14 @@ class Unit:
             means = Means(folded.mean_u, folded.mean_v, affine.inv_std)
             z = (
                 grad.Normalise.apply(
-                    u, v, k, self.norm.gamma, self.norm.beta, means, self.shape, self.T,
+                    u,
+                    v,
+                    k,
+                    self.norm.gamma,
+                    self.norm.beta,
+                    means,
+                    self.shape,
+                    self.T,
                     self.norm.training,
                 ),
             )
@@ -224,8 +229,14 @@ class Unit:
         )
         train = branch.train
         u, v, k_y, k_q = grad.Weigh.apply(
-            train.handle, branch.weight, branch.bias, spec, train.total, train.amplitude,
-            term.Q_y, term.Q_q,
+            train.handle,
+            branch.weight,
+            branch.bias,
+            spec,
+            train.total,
+            train.amplitude,
+            term.Q_y,
+            term.Q_q,
         )
         if own is None:
             return u, v, k_y

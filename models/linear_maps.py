@@ -32,7 +32,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Two-dimensional convolution of `p` `(B, in, H, W)` with `torch.nn.functional.conv2d`'s options."""
+    """Convolution of `p` `(B, in, H, W)`, its options those of `torch.nn.functional.conv2d`."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]

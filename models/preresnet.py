@@ -108,7 +108,9 @@ class PreActResNet(SpikingNetwork):
         def stage(channels_in: int, channels: int, depth: int, stride: int) -> nn.Sequential:
             channels_out = block.expansion * channels
             first = block(channels_in, channels, stride, dropout, neuron, setting)
-            rest = (block(channels_out, channels, 1, dropout, neuron, setting) for _ in range(1, depth))
+            rest = (
+                block(channels_out, channels, 1, dropout, neuron, setting) for _ in range(1, depth)
+            )
             return nn.Sequential(first, *rest)
 
         widths = [64] + [block.expansion * c for c in (64, 128, 256, 512)]

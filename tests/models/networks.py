@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from tests.golden_numbers import fill
 from torch import Tensor, nn
 
 from models import NeuronSetting, create_model, list_models
+from tests.golden_numbers import fill
 
-SPIKING = [name for name in list_models() if not name.startswith(("preresnet_ann", "preresnet_cal"))]
+SPIKING = [
+    name for name in list_models() if not name.startswith(("preresnet_ann", "preresnet_cal"))
+]
 
 # Thresholds low enough for the deep layers of an untrained network to fire.
 THRESHOLD = {"if": 1.5, "lif": 0.08}

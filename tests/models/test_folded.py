@@ -112,7 +112,7 @@ def test_rate_engine_keeps_all_but_convolution_weights_exact() -> None:
         if grad.dim() != 4:
             assert distance(approximate.grads[key], grad) <= 1e-10, key
         elif key != "conv1.weight":  # behind the static image nothing is dropped
-            assert 1e-6 < distance(approximate.grads[key], grad), key
+            assert distance(approximate.grads[key], grad) > 1e-6, key
             assert F.cosine_similarity(approximate.grads[key].flatten(), grad.flatten(), 0) > 0.9
 
 
@@ -127,7 +127,9 @@ def test_dropout_is_close() -> None:
     torch.manual_seed(3)
     unrolled = step(twin, x)
     assert folded.loss == pytest.approx(unrolled.loss, rel=1e-12)
-    assert distance(folded.grads["classifier.1.weight"], unrolled.grads["classifier.1.weight"]) < 1e-9
+    assert (
+        distance(folded.grads["classifier.1.weight"], unrolled.grads["classifier.1.weight"]) < 1e-9
+    )
     assert distance(folded.grads["layer1.0.weight"], unrolled.grads["layer1.0.weight"]) < 0.2
 
 

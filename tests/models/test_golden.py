@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from tests import golden_numbers as golden
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from models.dynamics import Dynamics, weighted_mean
 from models.folded import FoldedEngine, Train
 from models.kernels import Kernels
 from models.neuron import IFNeuron, LIFNeuron
+from tests import golden_numbers as golden
 
 TOLERANCE = 1e-9
 NETWORKS = {

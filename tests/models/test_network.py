@@ -91,7 +91,9 @@ def test_bf16_is_close_to_float64(neuron) -> None:
     (exact, exact_grads), (close, close_grads) = results
     assert distance(close, exact) < 0.1
     for name in ("0.weight", "1.weight", "1.bias", "2.Vth"):
-        assert distance(close_grads[name], exact_grads[name]) < 0.1, name  # masks flip at their edges
+        assert distance(close_grads[name], exact_grads[name]) < 0.1, (
+            name
+        )  # masks flip at their edges
 
 
 def test_unrolled_bf16_gives_float32_logits() -> None:
