@@ -72,6 +72,13 @@ def known_datasets() -> list[str]:
     return list(_DATASETS)
 
 
+def channels(dataset: str) -> int:
+    """Return the channels of a data set; raises `UserError` for an unknown one."""
+    if dataset not in _DATASETS:
+        raise UserError(_unknown(dataset))
+    return 2 if dataset == "CIFAR10DVS" else 3
+
+
 def _unknown(name: str) -> str:
     lower = {known.lower(): known for known in _DATASETS}
     nearest = difflib.get_close_matches(name.lower(), lower, n=1)

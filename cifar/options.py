@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.flags import FlagParser, above, at_least, fraction
+from utils.flags import FlagParser, above, at_least, between, fraction
 from utils.run_flags import add_engine, add_files, add_neurons, add_threshold_sum, add_training
 
 
@@ -57,7 +57,9 @@ def _add_network(group) -> None:
 def _add_batches(group) -> None:
     group.add_argument("--train-batch", type=at_least(1), default=128, help="of all processes")
     group.add_argument("--test-batch", type=at_least(1), default=50, help="of all processes")
-    group.add_argument("--manualSeed", type=at_least(0), help="drawn from 1..10000 if not given")
+    group.add_argument(
+        "--manualSeed", type=between(0, 2**31), help="drawn from 1..10000 if not given"
+    )
 
 
 def _add_processes(group) -> None:

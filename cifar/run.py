@@ -5,10 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from cifar import loaders
-from models import NeuronSetting, create_model, list_models
+from models import NeuronSetting, UnknownModel, create_model, list_models
+from models.registry import unknown
 from utils import checkpoint, random_state
 from utils.distributed import World
 from utils.errors import UserError, flag_errors
@@ -23,7 +25,7 @@ def prepare(args: Namespace, world: World) -> Run:
     What needs no data is checked first, since data may be downloaded.
     """
     files = _files(args)
-    setting = _setting(args)
+    setting = _setting(args, world)
     content = checkpoint.load(files.folder / args.resume) if args.resume else None
     args.manualSeed = choose_seed(args.manualSeed, content, world)
     data = loaders.build_data(args, world)
@@ -41,23 +43,31 @@ def _files(args: Namespace) -> RunFiles:
     return RunFiles(Path(args.checkpoint) / args.dataset, f"{args.model}{args.name}")
 
 
-def _setting(args: Namespace) -> NeuronSetting:
-    """Return the neuron setting of the flags, for a model that exists."""
+def _setting(args: Namespace, world: World) -> NeuronSetting:
+    """Return the neuron setting of the flags, for a model that exists and suits the data."""
     with flag_errors("--model"):
         setting = NeuronSetting.from_args(args)
-        if args.model not in list_models():
-            create_model(args.model, setting)  # raises, with the names there are
-        return setting
+        offered = [name for name in list_models() if not name.startswith("preresnet_")]
+        if args.model not in offered:
+            raise UnknownModel(unknown(args.model, offered))
+        with torch.device("meta"):
+            channels = create_model(args.model, setting).in_channels
+    expected = loaders.channels(args.dataset)
+    if channels != expected:
+        raise UserError(
+            f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
+            f"{expected}: preresnet is for images, vgg for events"
+        )
+    if args.timesteps == 1 and args.train_batch < 2 * world.size:
+        raise UserError(
+            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images"
+        )
+    return setting
 
 
 def _model(args: Namespace, setting: NeuronSetting, data: loaders.Data, world: World) -> nn.Module:
     """Return the network for `data` on the device of `world`, its engine chosen."""
     with flag_errors("--model"):
         model = create_model(args.model, setting, data.num_classes, args.dropout)
-        if model.in_channels != data.in_channels:
-            raise UserError(
-                f"--model {args.model} takes {model.in_channels} channels, --dataset "
-                f"{args.dataset} has {data.in_channels}: preresnet is for images, vgg for events"
-            )
         configure(model, args, data, world)
     return model

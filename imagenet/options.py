@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.flags import FlagParser, at_least, fraction
+from utils.flags import FlagParser, at_least, between, fraction
 from utils.run_flags import add_engine, add_files, add_neurons, add_threshold_sum, add_training
 
 FOLDER = "<checkpoint>/imagenet/"
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-b", "--batch-size", type=at_least(1), default=144, help="of all processes of a node"
     )
     training.add_argument(
-        "--seed", type=at_least(0), dest="manualSeed", help="drawn from 1..10000 if not given"
+        "--seed", type=between(0, 2**31), dest="manualSeed", help="drawn from 1..10000 if not given"
     )
     _add_files(files)
     _add_calibration(parser.add_argument_group("thresholds"))

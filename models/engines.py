@@ -20,13 +20,23 @@ COMPILE_PAYS = 50_000
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine in force: `folded` is None for the unrolled one; `notes` are for the user."""
+    """An engine in force; `notes` are for the user.
+
+    The unrolled engine, chosen by itself for dropout in training, leaves evaluation to the folded
+    one (`evaluates_folded`): there both are exact.
+    """
 
     name: str
     precision: str
-    folded: FoldedEngine | None
+    folded: FoldedEngine
     compiled: bool
     notes: tuple[str, ...] = ()
+    evaluates_folded: bool = True
+
+    def driver(self, training: bool) -> FoldedEngine | None:
+        """What drives a forward pass: the folded engine, or None for the unrolled one."""
+        unrolled = self.name == "unrolled" and (training or not self.evaluates_folded)
+        return None if unrolled else self.folded
 
     def line(self) -> str:
         """The engine, precision and compiler in one line."""
@@ -61,18 +71,18 @@ def choose(
     if precision == "bf16" and not has_bf16(device):
         notes.append("--precision bf16: this processor has no bf16 arithmetic; using fp32")
         precision = "fp32"
-    if engine is None:
+    asked = engine is not None
+    if not asked:
         engine = "unrolled" if dropout > 0 else "folded"
         if dropout > 0:
             notes.append(
-                f"dropout {dropout:g} is exact only in the unrolled engine, which is used; "
+                f"dropout {dropout:g} is exact only in the unrolled engine, which trains; "
                 "--engine folded trains faster with close, not exact, gradients"
             )
     elif dropout > 0 and engine != "unrolled":
         notes.append(f"--engine {engine}: gradients through dropout {dropout:g} are approximate")
-    if engine == "unrolled":
-        return Choice(engine, precision, None, False, tuple(notes))
     wanted = compile == "on" or (compile == "auto" and image_steps >= COMPILE_PAYS)
+    wanted = wanted and engine != "unrolled"
     if wanted and (fault := compiler_fault(device)):
         notes.append(f"--compile {compile}: no working compiler ({fault}); going on without")
         wanted = False
@@ -82,7 +92,7 @@ def choose(
         torch.bfloat16 if precision == "bf16" else None,
         approximate=engine == "rate",
     )
-    return Choice(engine, precision, folded, wanted, tuple(notes))
+    return Choice(engine, precision, folded, wanted, tuple(notes), not asked)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -132,6 +132,8 @@ class Train(_Deferred):
         An approximation: `R = T * sum_t v_t m_t g_t` is taken as `(sum_t v_t m_t) * R` of what
         follows, mask and temporal fluctuation of the gradient as uncorrelated.
         """
+        if self.static:
+            raise TypeError("dropout on a static image: use the unrolled engine for this network")
         mask = F.dropout(torch.ones(self.values.shape, device=self.values.device), p)
         mask = channels_last(mask.to(self.values.dtype))
         mean = mask.unflatten(0, (self.engine.timesteps, -1)).mean(0)
@@ -210,29 +212,45 @@ def channels_last(a: Tensor) -> Tensor:
     return a.contiguous(memory_format=torch.channels_last) if a.dim() == 4 else a
 
 
+def _train(x: Train | Current, name: str) -> Train:
+    if not isinstance(x, Train):
+        raise TypeError(
+            f"the folded engine needs a neuron before {name}, not another linear map; "
+            "use the unrolled engine for this network"
+        )
+    return x
+
+
 def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
-    linear = Conv2d(stride, padding, dilation, groups)
+    x, linear = _train(x, "conv2d"), Conv2d(stride, padding, dilation, groups)
     return Current(x.engine, [Branch(x, linear, weight, bias)])
 
 
 def _linear(x, weight, bias=None) -> Current:
-    return Current(x.engine, [Branch(x, Linear(), weight, bias)])
+    return Current(x.engine, [Branch(_train(x, "linear"), Linear(), weight, bias)])
 
 
 def _batch_norm(
     x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
 ) -> Current:
     current = x.as_current()
+    if current.norm is not None:
+        raise TypeError(
+            "a BatchNorm straight behind another: the folded engine needs a neuron between"
+        )
     norm = Norm(running_mean, running_var, weight, bias, training, momentum, eps)
     return Current(current.engine, current.branches, norm)
 
 
 def _dropout(x, p=0.5, training=True, inplace=False) -> Train:
-    return x.drop(p) if training and p > 0 else x
+    return _train(x, "dropout").drop(p) if training and p > 0 else x
 
 
 def _mapped(function):
-    return lambda x, *args, **kwargs: x.map(lambda a: function(a, *args, **kwargs))
+    def call(x, *args, **kwargs):
+        return _train(x, function.__name__).map(lambda a: function(a, *args, **kwargs))
+
+    return call
 
 
 _FUNCTIONS = {

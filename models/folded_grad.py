@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
 from models.linear_maps import Conv2d, Linear
@@ -59,6 +60,7 @@ class Fire(Function):
         return handle(Vth, shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, R: Tensor | None):
         if R is None:
             return (None,) * (5 + ctx.num_currents)
@@ -86,6 +88,7 @@ class Normalise(Function):
         return handle(gamma, shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor | None):
         if grad is None:
             return (None,) * 9
@@ -120,6 +123,7 @@ class NormaliseBranch(Function):
         return handle(gamma, u.shape), handle(gamma, u.shape), handle(gamma, gamma.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy_u: Tensor | None, dy_v: Tensor | None, k: Tensor | None):
         if dy_u is None:
             return (None,) * 10
@@ -160,6 +164,7 @@ class Weigh(Function):
         return tuple(handle(weight, s) for s in (spec.shape, spec.shape, channel, channel))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dq_u, dq_v, k_y, k_q):
         if dq_u is None:
             return (None,) * 8
@@ -204,6 +209,7 @@ class Pass(Function):
         return handle(train, shape), handle(train, shape), handle(train, (channels,))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy_u, dy_v, k):
         return None if dy_v is None else ctx.timesteps * dy_v, None, None
 
@@ -218,6 +224,7 @@ class Join(Function):
         return tuple(handle(h, h.shape) for h in handles[:3])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy_u, dy_v, k):
         return (dy_u, dy_v, k) * ctx.num_branches
 
@@ -231,5 +238,6 @@ class Readout(Function):
         return representation
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         return ctx.scale * grad, None, None

@@ -42,14 +42,24 @@ class Norm:
         else:
             if samples == 1:
                 raise ValueError("a BatchNorm in training needs more than 1 value a channel")
-            # One pass in the accumulation type, and many times as fast as torch.var_mean on a CPU.
-            mean, var = torch.batch_norm_update_stats(y, None, None, 0.0)
+            mean, var = channel_statistics(y)
             if self.running_mean is not None:
                 unbiased = var * (samples / (samples - 1))
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         # Detached: the compiler would make one kernel a layer width out of bare parameters.
         return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
+
+
+def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of `(M, C)`, in the accumulation type.
+
+    One pass, many times as fast as `torch.var_mean` on a CPU. Its type is that of the running
+    statistics it is given, which momentum 0 leaves alone.
+    """
+    unused = y.new_zeros(y.shape[1], dtype=accumulator(y.dtype))
+    mean, var = torch.batch_norm_update_stats(y, unused, unused.clone(), 0.0)
+    return mean, var
 
 
 @dataclass
@@ -195,8 +205,10 @@ class Unit:
         currents = [self._weigh(term) for term in self.terms]
         channels = self.shape[1]
         currents += [grad.Pass.apply(h, channels, self.T) for h in self.residuals if h is not None]
-        if not currents:  # neurons straight on the network's input
-            currents = [(None, None, None)]
+        if not currents:  # straight on the network's input, which takes no gradient
+            currents = [
+                [grad.handle(self.Vth.detach(), s) for s in (self.shape,) * 2 + ((channels,),)]
+            ]
         flat = [h for current in currents for h in current]
         u, v, k = flat if len(currents) == 1 else grad.Join.apply(*flat)
         if self.norm is None:

@@ -37,7 +37,8 @@ class Network(nn.Module):
 
     def __call__(self, images: Tensor) -> Tensor:
         # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
-        autocast = self.choice.folded is None and self.choice.precision == "bf16"
+        unrolled = self.choice.driver(self.training) is None
+        autocast = unrolled and self.choice.precision == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
             return super().__call__(images)
 
@@ -76,15 +77,16 @@ class SpikingNetwork(Network):
         """The input train; thresholds are brought above their floor first."""
         for neuron in self.neurons().values():
             neuron.project_()
-        if self.choice.folded is None:
+        engine = self.choice.driver(self.training)
+        if engine is None:
             return unrolled.present(images, self.setting.timesteps)
-        return self.choice.folded.present(images)
+        return engine.present(images)
 
     def readout(self, train: Tensor | Train) -> Tensor:
         """`sum_t v_t s_t` of the last neuron layer's train, `(N, num_classes)`."""
         if isinstance(train, Tensor):
             return unrolled.readout(train, self.dynamics)
-        return self.choice.folded.readout(train, self.dynamics)
+        return train.engine.readout(train, self.dynamics)
 
     def configure(self, **choices) -> list[str]:
         dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)

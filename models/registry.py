@@ -35,6 +35,12 @@ def list_models(prefix: str = "") -> list[str]:
     return sorted(name for name in _BUILDERS if name.startswith(prefix))
 
 
+def unknown(name: str, known: list[str]) -> str:
+    """The line that names the nearest of `known`, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown model {name!r}; did you mean {near[0]}? known: {', '.join(known)}"
+
+
 def create_model(
     name: str,
     setting: NeuronSetting,
@@ -46,10 +52,7 @@ def create_model(
     Raises `UnknownModel` with the known names and the nearest one.
     """
     if name not in _BUILDERS:
-        near = difflib.get_close_matches(name, _BUILDERS, n=1, cutoff=0.0)
-        raise UnknownModel(
-            f"unknown model {name!r}; did you mean {near[0]}? known: {', '.join(list_models())}"
-        )
+        raise UnknownModel(unknown(name, list_models()))
     builder = _BUILDERS[name]
     if dropout is None:
         return builder(setting, num_classes=num_classes)

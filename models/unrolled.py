@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics, accumulator, masks, step, weighted_mean
 
@@ -47,6 +48,7 @@ class _Fire(Function):
         return train.flatten(0, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         inside, above = ctx.saved_tensors
         d = ctx.d

@@ -28,8 +28,9 @@ def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
     Raises `UserError`, naming `flag`, for a missing, truncated or foreign file.
     """
     content = read(path, flag)
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict")
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict of tensors")
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
 
@@ -95,9 +96,4 @@ def _present(path: Path) -> str:
 
 
 def _listed(what: str, keys: list[str]) -> str:
-    return f"{what} {_shortened(keys)}" if keys else ""
-
-
-def _shortened(names: list[str]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+    return f"{what} {', '.join(keys)}" if keys else ""

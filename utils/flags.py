@@ -22,6 +22,12 @@ def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
     return _ranged(kind, lambda value: value >= minimum, f"at least {minimum}")
 
 
+def between(minimum: int, maximum: int) -> Callable[[str], float]:
+    """Return a flag type: a whole number of that range, both ends included."""
+    words = f"from {minimum} to {maximum}"
+    return _ranged(int, lambda value: minimum <= value <= maximum, words)
+
+
 def above(minimum: float, kind: type = float) -> Callable[[str], float]:
     """Return a flag type: a finite `kind` greater than `minimum`."""
     return _ranged(kind, lambda value: value > minimum, f"greater than {minimum}")

@@ -58,6 +58,9 @@ class Training:
         published = ("epoch", "state_dict", *self.accuracy_keys, "optimizer")
         if missing := [key for key in published if key not in content]:
             raise UserError(f"--resume {file}: cannot go on without {', '.join(missing)} in it")
+        saved = content["optimizer"]
+        if not isinstance(saved, dict) or not {"state", "param_groups"} <= saved.keys():
+            raise UserError(f"--resume {file}: its optimizer is no optimizer's state")
         checkpoint.load_weights(self.model, content["state_dict"], f"--resume {file}")
         names = content.get("optimizer_names") or optimizer.names_in_state_dict(
             list(content["state_dict"])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import NeuronSetting
+from models import NeuronSetting, unrolled
 from models.folded import FoldedEngine
 from models.kernels import Kernels
 from models.neuron import IFNeuron, LIFNeuron
@@ -187,8 +187,31 @@ def test_misuse_is_named() -> None:
         neuron(current)
     with pytest.raises(ValueError, match=r"frames \(N, 4, C, H, W\)"):
         engine.present(torch.rand(2, 3, 2, 8, 8))
+    with pytest.raises(TypeError, match="a neuron before conv2d"):
+        nn.Conv2d(5, 5, 3)(nn.Conv2d(3, 5, 3)(train))
+    with pytest.raises(TypeError, match="a neuron before avg_pool2d"):
+        F.avg_pool2d(nn.Conv2d(3, 5, 3)(train), 2)
+    with pytest.raises(TypeError, match="straight behind another"):
+        nn.BatchNorm2d(5)(nn.BatchNorm2d(5)(nn.Conv2d(3, 5, 3)(train)))
+    with pytest.raises(TypeError, match="static image"):
+        F.dropout(train, 0.5)
     with pytest.raises(TypeError, match="inside a sum"):
         nn.BatchNorm2d(3)(train) + train
     with pytest.raises(ValueError, match="more than 1 value"):
         one = FoldedEngine(1, Kernels()).present(torch.rand(1, 3, 1, 1))
         IFNeuron(NeuronSetting(timesteps=1))(nn.BatchNorm2d(5)(nn.Conv2d(3, 5, 1)(one)))
+
+
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(3)], ids=("bare", "norm"))
+def test_neurons_straight_on_the_input(norm: nn.Module) -> None:
+    frames = torch.rand(2, 4, 3, 5, 5, dtype=torch.float64)
+    grads = []
+    for engine in (FoldedEngine(4, Kernels()), unrolled):
+        layer = nn.Sequential(copy.deepcopy(norm), LIFNeuron(NeuronSetting(4, Vth=0.02))).double()
+        x = engine.present(frames) if engine is not unrolled else unrolled.present(frames, 4)
+        rates = engine.readout(layer(x), layer[1].dynamics)
+        rates.square().sum().backward()
+        grads.append([p.grad for p in layer.parameters()])
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+    assert sum(g.abs().sum() for g in grads[0]) > 0

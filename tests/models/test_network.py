@@ -10,6 +10,7 @@ from torch import nn
 
 from models import NeuronSetting, create_model
 from models.folded import FoldedEngine
+from models.folded_unit import channel_statistics
 from models.kernels import Kernels
 from models.neuron import IFNeuron, LIFNeuron
 from tests.models.networks import SPIKING, distance, images, network, step
@@ -124,3 +125,32 @@ def test_a_step_on_cuda_does_not_wait_for_the_host(engine: str) -> None:
         torch.nn.functional.cross_entropy(model(x), labels).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_batch_statistics_are_of_the_accumulation_type(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = (7.4 + 0.3 * torch.randn(100_000, 3, generator=generator)).to(dtype)
+    mean, var = channel_statistics(y)
+    assert mean.dtype == var.dtype == torch.promote_types(dtype, torch.float32)
+    exact = torch.var_mean(y.double(), dim=0, correction=0)
+    torch.testing.assert_close(mean.double(), exact[1], rtol=2e-4, atol=0)
+    torch.testing.assert_close(var.double(), exact[0], rtol=2e-3, atol=0)
+
+
+def test_networks_with_dropout_evaluate_folded_and_train_unrolled() -> None:
+    model = network("vgg.vgg11_if", 2, dropout=0.1)
+    notes = model.configure()
+    assert len(notes) == 1 and "dropout" in notes[0]
+    assert isinstance(model.train().present(images("vgg.vgg11_if", 2, 1)), torch.Tensor)
+    assert not isinstance(model.eval().present(images("vgg.vgg11_if", 2, 1)), torch.Tensor)
+    model.configure(engine="unrolled")
+    assert isinstance(model.eval().present(images("vgg.vgg11_if", 2, 1)), torch.Tensor)
+
+
+def test_second_derivatives_are_refused() -> None:
+    model = network("preresnet.resnet18_if", 2)
+    logits = model(images("preresnet.resnet18_if", 2, 2))
+    (grad,) = torch.autograd.grad(logits.sum(), [model.linear.weight], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        grad.sum().backward()
