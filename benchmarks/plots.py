@@ -56,10 +56,14 @@ def _ratio(value: float) -> str:
 
 def _bars(panel, rows: list[dict], key: str, label) -> None:
     values = [row[key] for row in rows]
-    bars = panel.barh(range(len(rows)), values, color=[COLOURS[row["way"]] for row in rows])
-    panel.bar_label(bars, [label(row) for row in rows], padding=8, fontsize=8)
+    ends = [row["most"] for row in rows] if key == "seconds" else values
+    panel.barh(range(len(rows)), values, color=[COLOURS[row["way"]] for row in rows])
+    for place, (end, row) in enumerate(zip(ends, rows, strict=True)):
+        panel.annotate(
+            label(row), (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8
+        )
     panel.set_yticks(range(len(rows)), [row["way"] for row in rows])
     panel.invert_yaxis()
-    panel.set_xlim(0, 1.15 * max(values))
+    panel.set_xlim(0, 1.15 * max(ends))
     panel.xaxis.set_major_locator(ticker.MaxNLocator(5))
     panel.spines[["top", "right"]].set_visible(False)

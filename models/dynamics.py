@@ -148,11 +148,11 @@ def spikes(
     """
     drive = _drive(y, affine)
     u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
-    train = []
+    train = _empty_train(u, d, dtype)
     for t in range(d.timesteps):
         u, fired = step(u, drive(t), Vth, d)
-        train.append(fired.to(dtype))
-    return torch.stack(train)
+        train[t] = fired.to(dtype)
+    return _whole(train)
 
 
 def fold(
@@ -172,10 +172,10 @@ def fold(
     u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
     count = torch.zeros(u.shape, dtype=torch.int32, device=y.device)
     total_u = total_v = u
-    train = []
+    train = _empty_train(u, d, dtype)
     for t in range(d.timesteps):
         u, fired = step(u, drive(t), Vth, d)
-        train.append(fired.to(dtype))
+        train[t] = fired.to(dtype)
         count = count + fired
         if not static:
             total_u = total_u + y[t] if mean is None else total_u
@@ -190,12 +190,23 @@ def fold(
     if affine is not None:
         x = x * affine.slope + affine.offset
     return Folded(
-        torch.stack(train),
+        _whole(train),
         count.to(torch.uint8 if d.timesteps < 256 else torch.int16),
         _kept(mean_u, affine, dtype),
         None if same else _kept(mean_v, affine, dtype),
         *masks(x, Vth, d),
     )
+
+
+def _empty_train(u: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor | list:
+    """Where a loop puts its steps: a tensor, or for the compiler, which fuses those, a list."""
+    if torch.compiler.is_compiling():
+        return [None] * d.timesteps
+    return torch.empty((d.timesteps, *u.shape), dtype=dtype, device=u.device)
+
+
+def _whole(train: Tensor | list) -> Tensor:
+    return torch.stack(train) if isinstance(train, list) else train
 
 
 def _kept(mean: Tensor, affine: Affine | None, dtype: torch.dtype) -> Tensor:
@@ -219,7 +230,7 @@ def _drive(y: Tensor, affine: Affine | None, mean: Tensor | None = None):
 def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
     """`(qh_u, qh_v)` of a current `(S, M, C)`, as `Folded.mean_u` and `.mean_v`."""
     exact = accumulator(q.dtype)
-    mean_u = _kept(q.mean(0, dtype=exact), affine, dtype)
+    mean_u = _kept(_time_mean(q), affine, dtype)
     if len(q) == 1 or d.uniform:
         return mean_u, None
     mean_v = sum(d.weights[t] * q[t].to(exact) for t in range(d.timesteps))
@@ -228,15 +239,37 @@ def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
 
 def centre_(y: Tensor) -> Tensor:
     """`y_t <- y_t - y_u` in place, for a current `(T, M, C)`; gives `y_u`."""
-    mean = y.mean(0, dtype=accumulator(y.dtype))
+    mean = _time_mean(y)
     y.sub_(mean)
     return mean
+
+
+def centre_by_step_(y: Tensor) -> Tensor:
+    """`centre_` without temporary copies of the whole: its eager form."""
+    mean = _time_mean(y)
+    for steps in y:
+        steps.sub_(mean)
+    return mean
+
+
+def _time_mean(y: Tensor) -> Tensor:
+    """The plain mean over time; step by step, since eager sums of bf16 first widen all of it."""
+    total = torch.zeros(y.shape[1:], dtype=accumulator(y.dtype), device=y.device)
+    for steps in y:
+        total = total + steps
+    return total / len(y)
 
 
 def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
     """`y <- y + scale * a + shift` in place, rounded once; `scale`, `shift` scalars or (C,)."""
     term = a * scale if shift is None else a * scale + shift
     y.copy_(y + term)
+
+
+def add_by_step_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
+    """`add_` of trains `(T, M, C)` without temporary copies of the whole: its eager form."""
+    for target, term in zip(y, a.expand_as(y), strict=True):
+        add_(target, term, scale, shift)
 
 
 def covariance(y: Tensor, q: Tensor) -> Tensor:

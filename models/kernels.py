@@ -21,14 +21,16 @@ class Kernels(NamedTuple):
     fold: Callable = dynamics.fold
     spikes: Callable = dynamics.spikes
     means: Callable = dynamics.means
-    centre_: Callable = dynamics.centre_
-    add_: Callable = dynamics.add_
+    centre_: Callable = dynamics.centre_by_step_
+    add_: Callable = dynamics.add_by_step_
     covariance: Callable = dynamics.covariance
 
 
 def compiled() -> Kernels:
     """The same functions, each compiled once for all batch and layer sizes (`dynamic=True`)."""
-    return Kernels(*(_above_small(torch.compile(f, dynamic=True), f) for f in Kernels()))
+    whole = Kernels(centre_=dynamics.centre_, add_=dynamics.add_)
+    pairs = zip(whole, Kernels(), strict=True)
+    return Kernels(*(_above_small(torch.compile(f, dynamic=True), eager) for f, eager in pairs))
 
 
 def _above_small(fused: Callable, eager: Callable) -> Callable:
