@@ -33,7 +33,7 @@ def add_training(group) -> None:
 def add_files(group, folder: str) -> None:
     """Add what a run reads and writes; `folder` is how help names the output's folder."""
     group.add_argument("-c", "--checkpoint", default="./checkpoint", help="root of the output")
-    group.add_argument("--resume", default="", help=f"a file in {folder}")
+    group.add_argument("--resume", default="", help=f"a file in {folder}, or auto")
     group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
 
 

@@ -73,7 +73,7 @@ def _open_log(run: Run, training: Training) -> None:
     resumed = files.folder / run.args.resume
     rows = Log(owner(files.folder, run.args.resume).log).epochs() if run.content else []
     kept = rows[: run.content.get("log_rows", training.epoch)] if run.content else []
-    if resumed == files.last:
+    if run.content and (run.args.resume_auto or resumed in (files.last, files.mid)):
         if len(kept) < len(rows):
             run.world.say(f"log: dropping {len(rows) - len(kept)} rows that came after {resumed}")
     elif aside := files.set_aside(keep=resumed):
