@@ -32,6 +32,10 @@ class Meter:
         count = torch.full((), samples, device=loss.device)
         self.totals += torch.stack([loss.double() * samples, top1, top5, count])
 
+    def count(self) -> int:
+        """Return how many samples this process has added; waits for the device."""
+        return int(self.totals[3])
+
     def local(self) -> Scores:
         """Return this process's scores so far; waits for the device."""
         return _scores(self.totals)

@@ -10,6 +10,7 @@ from utils import checkpoint
 from utils.distributed import World
 from utils.errors import UserError
 from utils.run_files import RunFiles
+from utils.run_lock import RunLock
 
 AUTO = "auto"
 
@@ -19,9 +20,11 @@ def read(args: Namespace, files: RunFiles, world: World) -> dict[str, Any] | Non
 
     `auto` stands for the newest whole one of the run `files`; `--resume` holds its name afterwards,
     on every process, or is empty where there is none. Raises `UserError` for a file that cannot be
-    read, and for nothing to evaluate.
+    read, for nothing to evaluate, and where another process trains under the name of `files`.
     """
     content = None
+    if world.is_main and not args.evaluate:
+        RunLock(files.lock).check()
     args.resume_auto = args.resume == AUTO
     if args.resume_auto:
         name, content = _newest(files, world.say) if world.is_main else ("", None)

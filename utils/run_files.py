@@ -58,6 +58,11 @@ class RunFiles:
     def record(self) -> Path:
         return self.path(".json")
 
+    @property
+    def lock(self) -> Path:
+        """The file whose lock the run holds while it trains."""
+        return self.folder / f".{self.stem}.lock"
+
     def checkpoints(self) -> list[Path]:
         """Return where checkpoints of this run may lie."""
         return [self.path(suffix) for suffix in _CHECKPOINTS]

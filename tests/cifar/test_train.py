@@ -101,7 +101,7 @@ def test_stopping_and_resuming_writes_the_log_of_not_stopping(
     ends = [torch.load(folder / f"tiny.lif{n}.pth", weights_only=True) for n in ("whole", "broken")]
     for key, value in ends[0]["state_dict"].items():
         assert torch.equal(value, ends[1]["state_dict"][key])
-    for key in ("epoch", "iteration", "acc", "best_acc", "log_rows", "manualSeed"):
+    for key in ("epoch", "iteration", "acc", "best_acc", "rows", "manualSeed"):
         assert ends[0][key] == ends[1][key]
     assert not list(folder.glob("*old*"))
 
