@@ -21,11 +21,17 @@ from utils.events import SIZE, read_events
 from utils.workers import map_in_processes
 
 _MEMBER = "arr_0.npy"
+_HEADER = 1 << 16  # bytes that the description of an array never reaches
 _DAMAGE = (  # what the readers of zip and npy raise, depending on which bytes are wrong
     OSError,
     EOFError,
     KeyError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
     RuntimeError,
+    SyntaxError,
+    TypeError,
     ValueError,
     lzma.LZMAError,
     struct.error,
@@ -63,6 +69,9 @@ def read_frames(path: Path, kind: FrameKind) -> np.ndarray:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(_MEMBER).file_size
+            if size > _HEADER + kind.timesteps * 2 * SIZE * SIZE * 8:
+                raise ValueError(f"{size:,} bytes are more than such frames have")
             content = archive.read(_MEMBER)  # whole, hence checked, before any of it is parsed
         frames = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except _DAMAGE as error:

@@ -47,11 +47,12 @@ class Log:
         with writing(self.path), self.path.open("a") as file:
             file.write(_line(row) + "\n")
 
-    def add(self, rows: Sequence[Sequence[float]]) -> None:
-        """Add the last of `rows`, one an epoch; all of them if some before it are not there."""
-        if self._count() == len(rows) - 1:
+    def complete(self, rows: Sequence[Sequence[float]]) -> None:
+        """Leave all of `rows`, one an epoch, in the file; as a rule the last alone is missing."""
+        count = self._count()
+        if count == len(rows) - 1:
             self.append(rows[-1])
-        else:
+        elif count != len(rows):
             self.start(rows)
 
     def _count(self) -> int | None:

@@ -142,7 +142,7 @@ def _save_epoch(
     if not checkpoints:
         return
     with excused("the log"):
-        Log(run.files.log).add(training.rows)
+        Log(run.files.log).complete(training.rows)
     checkpoints.save_epoch(content, epoch.is_best)
     run.world.say(
         f"epoch {training.epoch}/{run.args.epochs}: train loss {trained.loss:.4f} acc "
@@ -154,6 +154,8 @@ def _save_epoch(
 def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
     """Draw the curves and say where everything lies."""
     title = f"{run.files.stem} on {run.data.name}, {run.model.engine_line()}"
+    with excused("the log"):
+        Log(run.files.log).complete(training.rows)
     with excused("the curves"):
         save_curves(run.files.curves, training.rows, title)
     checkpoints.finish()

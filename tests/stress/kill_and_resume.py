@@ -35,7 +35,7 @@ class Stress:
     """The two runs in `folder`, and how many `kills` the second has survived."""
 
     def __init__(self, folder: Path, epochs: int, save_every: int, seed: int) -> None:
-        self.folder, self.seed = folder, seed
+        self.folder, self.epochs, self.seed = folder, epochs, seed
         self.flags = [*FLAGS.split(), "-c", str(folder), "--epochs", str(epochs)]
         self.flags += ["--save_every", str(save_every)]
         self.notes = folder / "notes.json"
@@ -74,17 +74,31 @@ class Stress:
         assert process.returncode == 0, out
         return time.perf_counter() - began
 
-    def moment(self, kills: int) -> float:
-        """Return after how many seconds to kill: before the first step once in five times."""
-        source = random.Random(self.seed * 1000 + len(self.state["deaths"]))
-        starting, share = self.state["starting"], self.state["seconds"] / (kills + 1)
-        early = source.uniform(0.1, starting)
-        return early if source.random() < 0.2 else source.uniform(starting, starting + 1.4 * share)
+    def wait(self, process: subprocess.Popen, kills: int) -> None:
+        """Wait for a random moment: before the first step once in five times, else some epochs on.
+
+        How many is drawn so that all kills fit into the epochs that are left.
+        """
+        done = len(self.state["deaths"])
+        source = random.Random(self.seed * 1000 + done)
+        if source.random() < 0.2:
+            time.sleep(source.uniform(0.1, self.state["starting"]))
+            return
+        rows = self.rows()
+        rows += int(source.uniform(0, 1.5 * (self.epochs - rows) / (kills - done + 1)))
+        while process.poll() is None and self.rows() < rows:
+            time.sleep(0.002)
+        time.sleep(source.uniform(0, 3 * self.state["seconds"] / self.epochs))
+
+    def rows(self) -> int:
+        """Return how many epochs are in the log of the second run."""
+        log = self.folder / "digits" / f"{STEM}broken.txt"
+        return log.read_text().count("\n") - 1 if log.exists() else 0
 
     def kill(self, number: signal.Signals, kills: int) -> None:
         """Start or resume the second run and kill it at a random moment."""
         process = self.start("broken")
-        time.sleep(self.moment(kills))
+        self.wait(process, kills)
         if process.poll() is None:
             process.send_signal(number)
         asked = time.perf_counter()
