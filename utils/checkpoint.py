@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.disk import write_atomically
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 _PREFIX = "module."
 _SHOWN = 4
@@ -54,7 +54,7 @@ def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
     if not _is_state(state):
         raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict of tensors")
     for key, kind in _KINDS.items():
-        if key in content and not isinstance(content[key], kind):
+        if key in content and not _is_a(kind, content[key]):
             raise UserError(f"{flag} {path.name}: damaged or foreign, its {key} is of another kind")
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
@@ -97,6 +97,13 @@ def _check_archive(path: Path) -> None:
             raise ValueError(damaged)
 
 
+def _is_a(kind: type | tuple[type, ...], value: Any) -> bool:
+    """Return whether `value` is of that `kind`; counts are not below 0 nor beyond all bounds."""
+    if kind is int:
+        return isinstance(value, int) and 0 <= value < 2**48
+    return isinstance(value, kind)
+
+
 def _is_state(state: Any) -> bool:
     """Return whether `state` holds dense tensors by name."""
     return isinstance(state, dict) and all(
@@ -136,7 +143,10 @@ def load_weights(
         raise UserError(
             f"{where} is of another model or class count: {'; '.join(filter(None, faults))}"
         )
-    model.load_state_dict(own | state)
+    try:
+        model.load_state_dict(own | state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{where}: tensors of another kind ({first_line(error)})") from error
     return allowed
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.images import ImageSet
 
 FILE = "digits.npz"
@@ -35,7 +35,7 @@ def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
         with np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except Exception as error:  # foreign bytes can make a reader of zip and npy stumble anywhere
-        raise UserError(f"--path: cannot read {file} ({error}); remove it") from error
+        raise UserError(f"--path: cannot read {file} ({first_line(error)}); remove it") from error
     if not _are_digits(images, labels):
         raise UserError(f"--path: {file} holds no digits as described in data/README.md; remove it")
     return images, labels
@@ -49,7 +49,9 @@ def _unpacked(file: Path) -> int:
 
 def _are_digits(images: np.ndarray, labels: np.ndarray) -> bool:
     return (
-        images.ndim == 3
+        isinstance(images, np.ndarray)  # a member that is no array comes as bytes
+        and isinstance(labels, np.ndarray)
+        and images.ndim == 3
         and labels.shape == images.shape[:1]
         and images.dtype == np.uint8
         and labels.dtype.kind in "iu"

@@ -19,13 +19,18 @@ class Stopped(Exception):
         self.status = status
 
 
+def first_line(error: BaseException) -> str:
+    """Return what `error` says, as far as it fits in a line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 @contextmanager
 def flag_errors(flag: str) -> Iterator[None]:
     """Turn a `ValueError` meanwhile into a `UserError`, about `flag` unless it names another."""
     try:
         yield
     except ValueError as error:
-        line = str(error)
+        line = " ".join(str(error).split())
         raise UserError(line if line.startswith("--") else f"{flag}: {line}") from error
 
 

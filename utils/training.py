@@ -10,8 +10,10 @@ from torch import Tensor, nn, optim
 
 from utils import checkpoint, optimizer, random_state
 from utils.distributed import World
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.metrics import Meter
+
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -82,18 +84,17 @@ class Training:
             raise UserError(f"--resume {file}: cannot go on without {', '.join(missing)} in it")
         if not {"state", "param_groups"} <= content["optimizer"].keys():
             raise UserError(f"--resume {file}: its optimizer is no optimizer's state")
-        if content.get("step") and content.get("steps") != steps:
+        if (step := content.get("step", 0)) and content.get("steps") != steps:
             raise UserError(
-                f"--resume {file}: written after {content['step']} of {content.get('steps')} steps "
-                f"of an epoch, which has {steps} here; give the batch size it was trained with"
+                f"--resume {file}: written after {step} of {content.get('steps')} steps of an "
+                f"epoch, which has {steps} here; give the batch size it was trained with"
             )
+        if step > steps:
+            raise UserError(f"--resume {file}: damaged, it is at step {step} of {steps}")
         try:
             self._take(content, steps, world, file)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UserError(f"--resume {file}: damaged or foreign ({error!r})") from error
-        except RuntimeError as error:  # torch's word for most of the above
-            line = str(error).splitlines()[0]
-            raise UserError(f"--resume {file}: damaged or foreign ({line})") from error
+        except _FOREIGN as error:
+            raise UserError(f"--resume {file}: damaged or foreign ({first_line(error)})") from error
 
     def _take(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
         checkpoint.load_weights(self.model, content["state_dict"], f"--resume {file}")
@@ -104,7 +105,7 @@ class Training:
         self.epoch = content["epoch"]
         self.iteration = content.get("iteration", self.epoch * steps)
         self.acc, self.best_acc = (float(content[key]) for key in self.accuracy_keys)
-        self.rows = [[float(value) for value in row] for row in content.get("rows", [])]
+        self.rows = [_row(row) for row in content.get("rows", [])]
         self.skipped = content.get("skipped", 0)
         self.step = content.get("step", 0)
         if self.step:
@@ -122,6 +123,12 @@ class Training:
             _copy(parts[world.rank]["statistics"], _statistics(self.model))
         elif world.is_main:
             self.meter.totals += totals.sum(0).to(world.device)
+
+
+def _row(values: list[float]) -> list[float]:
+    """Return a row of the log; raises ValueError for what is none."""
+    learning_rate, train_loss, test_loss, train_acc, test_acc = map(float, values)
+    return [learning_rate, train_loss, test_loss, train_acc, test_acc]
 
 
 def _statistics(model: nn.Module) -> dict[str, Tensor]:
