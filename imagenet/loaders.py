@@ -134,9 +134,9 @@ class FolderLoader(Loader):
         super().set_epoch(epoch)
         self.keys.epoch, self.keys.first = epoch, 0
 
-    def skip(self, batches: int) -> None:
-        super().skip(batches)
-        self.keys.first = batches
+    def begin_at(self, batch: int) -> None:
+        super().begin_at(batch)
+        self.keys.first = batch
 
     def batches(self) -> Iterable[Batch]:
         for images, labels, faults in self._collated():

@@ -131,6 +131,7 @@ def fit(
     `after_epoch` runs on every process, since a checkpoint gathers from all of them.
     """
     wrapped, watch = world.wrap(training.model), watch or Watch()
+    training.take_statistics()
     for epoch in range(training.epoch, schedule.epochs):
         started = time.perf_counter()
         train.set_epoch(epoch)
@@ -161,7 +162,7 @@ def _train_rest(
 ) -> None:
     """Take the steps of an epoch that a checkpoint has not seen yet."""
     if training.step:
-        loader.skip(training.step)
+        loader.begin_at(training.step)
         bar.index = training.step
     else:
         training.meter = Meter(world.device)

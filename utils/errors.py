@@ -54,7 +54,8 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):  # of several processes one tells
+            print(stop, file=sys.stderr)
         sys.exit(stop.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -34,8 +34,9 @@ def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:
         if (code := getattr(failure, "exit_code", None)) in map(status, STOPS):
             raise Stopped("ended by a second signal, without saving", code) from None
         raise
-    if not stops.empty():
-        raise Stopped(*stops.get())
+    told = [stops.get() for _ in iter(stops.empty, True)]
+    if told:
+        raise Stopped(*max(told))
 
 
 def _run(

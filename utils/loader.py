@@ -34,9 +34,9 @@ class Loader(ABC):
         """Choose the epoch (from 0) that the next iteration runs over."""
         self.first, self.waited = 0, 0.0
 
-    def skip(self, batches: int) -> None:
-        """Leave out the first `batches` batches of the epoch chosen."""
-        self.first = batches
+    def begin_at(self, batch: int) -> None:
+        """Leave out the batches of the epoch chosen that come before `batch`."""
+        self.first = batch
 
     def __iter__(self) -> Iterator[Batch]:
         batches = iter(self.batches())

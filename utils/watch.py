@@ -100,7 +100,7 @@ class RunWatch(Watch):
         elif wish:
             number = next(number for number in STOPS if STOPS[number] == wish)
             self.world.barrier()  # a process that ends may take its peers with it
-            raise Stopped(self._farewell(number), status(number))
+            raise Stopped(self._farewell(number) if self.world.is_main else "", status(number))
 
     def _farewell(self, number: signal.Signals) -> str:
         return f"{number.name}: saved after {self._where()}; --resume auto goes on from there"

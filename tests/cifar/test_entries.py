@@ -1,9 +1,11 @@
 """The scripts as a user starts them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,36 @@ def test_two_processes_train_resume_and_test_together(tmp_path, tiny_flags):
     assert "of 359 samples" in printed
     rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
     assert all(0 < rate < 1 for rate in rates.values())
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_where_they_can_go_on(tmp_path, tiny_flags):
+    flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05", "--epochs", "6"]
+    flags += ["--train-batch", "64", "--dropout", "0.2", "--save_every", "7"]
+    _both(*flags, "--name", "whole")
+    folder = tmp_path / "digits"
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    ranks = [_start(*flags, **group, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    while not (folder / "tiny.lif_mid.pth").exists() and ranks[0].poll() is None:
+        time.sleep(0.005)
+    ranks[1].send_signal(signal.SIGTERM)
+    told = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [143, 143], told
+    assert told[0].startswith("SIGTERM: saved after epoch ") and told[1] == ""
+    assert "starts anew" not in _both(*flags, "--resume", "auto")
+    ends = [torch.load(folder / f"tiny.lif{n}.pth", weights_only=True) for n in ("", "whole")]
+    for key, value in ends[0]["state_dict"].items():
+        assert torch.equal(value, ends[1]["state_dict"][key]), key
+    assert ends[0]["rows"] == ends[1]["rows"]
+
+
+def test_a_second_run_of_a_name_is_refused_while_the_first_trains(tmp_path, tiny_flags):
+    flags = [TINY, SINGLE, *tiny_flags, "--epochs", "100000", "--train-batch", "64"]
+    first = _start(*flags)
+    while not (tmp_path / "digits" / "tiny.lif_best.pth").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = _start(*flags)
+    _, err = second.communicate(timeout=60)
+    first.send_signal(signal.SIGINT)
+    told = first.communicate(timeout=60)[1]
+    assert second.returncode == 2 and f"process {first.pid} on " in err
+    assert first.returncode == 130 and told.startswith("SIGINT: saved after epoch ")
