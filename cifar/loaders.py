@@ -135,9 +135,7 @@ def _torchvision_images(
     dataset_class: type[CIFAR10], statistics: Statistics, args: Namespace, world: World
 ) -> Images:
     """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
-    if world.is_main:
-        _download(dataset_class, args.path)
-    world.barrier()
+    world.prepare(lambda: _download(dataset_class, args.path))
     train, test = (dataset_class(args.path, train=half, download=False) for half in (True, False))
     return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
 

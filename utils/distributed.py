@@ -5,8 +5,13 @@ from __future__ import annotations
 import gc
 import inspect
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 import torch.distributed as dist
@@ -14,6 +19,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
+from utils.meeting import meet, wait
+
+TIMEOUT = 600  # seconds that an exchange may take, the wait for the slowest process included
+PREPARING = 12 * 3600  # seconds that process 0 may take to download and convert
+COMPRESSIONS = ("none", "bf16")
 
 # Training does not use the running statistics, so they travel once an epoch instead of at each
 # forward. Newer versions of torch ask for that under another name.
@@ -52,6 +62,10 @@ class World:
         """Return every process's `value`, by rank."""
         return [value]
 
+    def least(self, number: int) -> int:
+        """Return the least `number` of all processes."""
+        return number
+
     def loss_weight(self, samples: int) -> Tensor | float:
         """Return the factor that makes averaged gradients those of the mean over all samples.
 
@@ -59,22 +73,47 @@ class World:
         """
         return 1.0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return `model` with its gradients averaged over the processes."""
+    def wrap(self, model: nn.Module, compression: str = "none") -> nn.Module:
+        """Return `model` with its gradients averaged over the processes.
+
+        They travel in buckets while the rest of the backward pass goes on; `compression` bf16
+        halves what travels.
+        """
         return model
+
+    def no_exchange(self, model: nn.Module) -> AbstractContextManager:
+        """Let gradients of the wrapped `model` add up here, to be averaged later."""
+        return nullcontext()
+
+    def prepare(self, work: Callable[[], None]) -> None:
+        """Do `work` on rank 0 while the others wait; where it raises `UserError`, all do."""
+        work()
 
     def average_statistics(self, model: nn.Module) -> None:
         """Average the running statistics of `model` over the processes, in place."""
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-
     def close(self) -> None:
         """Leave the process group."""
 
+    def __enter__(self) -> World:
+        return self
 
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+
+
+@dataclass(frozen=True)
 class ProcessGroup(World):
-    """One of several processes in torch's default process group."""
+    """One of several processes in torch's default process group, with a `store` to themselves.
+
+    Used as a context, it raises `UserError` for an exchange that failed since a peer was gone or
+    took longer than `timeout` seconds.
+    """
+
+    store: dist.Store | None = None
+    timeout: float = TIMEOUT
+    prepared: count = field(default_factory=count)
 
     def sum(self, tensor: Tensor) -> Tensor:
         dist.all_reduce(tensor)
@@ -90,13 +129,39 @@ class ProcessGroup(World):
         dist.all_gather_object(values, value)
         return values
 
+    def least(self, number: int) -> int:
+        box = torch.tensor(number, device=self.device)
+        dist.all_reduce(box, dist.ReduceOp.MIN)
+        return int(box)
+
     def loss_weight(self, samples: int) -> Tensor:
-        share = torch.full((), float(samples), device=self.device)
+        share = torch.full((), samples, dtype=torch.float64, device=self.device)
         return share * self.size / self.sum(share.clone())
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, compression: str = "none") -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, **_KEEP_BUFFERS)
+        wrapped = DistributedDataParallel(model, device_ids=devices, **_KEEP_BUFFERS)
+        if compression == "bf16":
+            wrapped.register_comm_hook(None, _average_in_bf16)
+        return wrapped
+
+    def no_exchange(self, model: DistributedDataParallel) -> AbstractContextManager:
+        return model.no_sync()
+
+    def prepare(self, work: Callable[[], None]) -> None:
+        # Through the store: an exchange would have to end within its timeout.
+        key = f"prepared/{next(self.prepared)}"
+        if self.is_main:
+            try:
+                work()
+            except UserError as error:
+                self.store.set(key, str(error))
+                raise
+            self.store.set(key, "")
+        elif not wait(self.store, key, PREPARING):
+            raise UserError(f"process 0 has prepared the data for {PREPARING // 3600} h; giving up")
+        elif error := self.store.get(key).decode():
+            raise UserError(error)
 
     def average_statistics(self, model: nn.Module) -> None:
         kept = model.state_dict(keep_vars=True)
@@ -104,14 +169,42 @@ class ProcessGroup(World):
             if name in kept and buffer.is_floating_point():
                 self.sum(buffer).div_(self.size)
 
-    def barrier(self) -> None:
-        dist.barrier()
-
     def close(self) -> None:
         # A wrapped model lives on in a cycle and keeps the group's threads, which abort a process
         # that ends while they let go of the last exchange. Without it the group waits for them.
         gc.collect()
         dist.destroy_process_group()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        elif isinstance(error, RuntimeError) and _is_failed_exchange(error):
+            raise UserError(
+                f"process {self.rank} of {self.size} lost the others ({_reason(error)}): one of "
+                f"them ended, or took longer than --timeout {self.timeout:g} s; its own output "
+                "tells why. --resume goes on from the last checkpoint"
+            ) from error
+
+
+def _average_in_bf16(state, bucket):
+    """Average a bucket of gradients in bf16, as a hook of DistributedDataParallel: it takes a
+    `dist.GradBucket`, gives a future tensor, and refuses annotations that are strings.
+    """
+    gradients = bucket.buffer()
+    share = gradients.to(torch.bfloat16).div_(dist.get_world_size())
+    sent = dist.all_reduce(share, async_op=True).get_future()
+    return sent.then(lambda done: gradients.copy_(done.value()[0]))
+
+
+def _is_failed_exchange(error: RuntimeError) -> bool:
+    known = ("gloo", "NCCL", "ProcessGroup", "Connection", "Broken pipe", "imed out")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in known)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of torch's message, without the place in its own source."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return line.rpartition(".cc:")[2].partition("] ")[2] or line
 
 
 def single_process() -> World:
@@ -119,36 +212,68 @@ def single_process() -> World:
     return World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def join(local_rank: int = -1) -> World:
+def join(local_rank: int = -1, timeout: float = TIMEOUT) -> World:
     """Return the world that the launcher set up, or that of one process where there is none.
 
     `local_rank` is what the older launcher passes on the command line; torchrun's environment
-    holds the same. Raises `UserError` where a launcher is missing or asks for too many GPUs.
+    holds the same. An exchange may take `timeout` seconds, and so may the slowest process to
+    come. Raises `UserError` where a launcher is missing, asks for too many GPUs, or gives an
+    environment in which processes cannot meet.
     """
     if "WORLD_SIZE" not in os.environ:
         if local_rank >= 0:
             raise UserError("--local_rank is the launcher's to give: start with torchrun")
         return single_process()
     device = _local_device(int(os.environ.get("LOCAL_RANK", max(local_rank, 0))))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return ProcessGroup(device, dist.get_rank(), dist.get_world_size())
+    given = [os.environ.get(k, "") for k in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")]
+    host, port, rank, size = given
+    if not (host and port.isdigit() and rank.isdigit() and size.isdigit()):
+        raise UserError(
+            "MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: the environment must name all four, as "
+            "torchrun does, or none"
+        )
+    backend, place = "nccl" if device.type == "cuda" else "gloo", f"MASTER_ADDR:PORT {host}:{port}"
+    return _enter(place, host, int(port), backend, int(rank), int(size), device, timeout)
 
 
-def connect(url: str, backend: str, rank: int, size: int, device: torch.device) -> World:
+def connect(
+    url: str, backend: str, rank: int, size: int, device: torch.device, timeout: float = TIMEOUT
+) -> World:
     """Return the world of process `rank` of `size`, which meet at `url` (`--dist-url`).
 
     Raises `UserError` where they cannot: a port in use, an address that is none.
     """
+    try:
+        place = urlparse(url)
+        host, port = place.hostname, place.port
+    except ValueError:
+        host = port = None
+    if place.scheme != "tcp" or not host or not port:
+        raise UserError(f"--dist-url {url}: cannot meet there (no tcp://<address>:<port>)")
+    return _enter(f"--dist-url {url}", host, port, backend, rank, size, device, timeout)
+
+
+def _enter(
+    place: str,
+    host: str,
+    port: int,
+    backend: str,
+    rank: int,
+    size: int,
+    device: torch.device,
+    timeout: float,
+) -> World:
+    """Return the world of process `rank`, once all are here; `place` is how the user named it."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group(backend, init_method=url, rank=rank, world_size=size)
+        store = meet(host, port, rank, size, timeout)
+        limit = timedelta(seconds=timeout)
+        group = dist.PrefixStore("group", store)
+        dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=limit)
     except (RuntimeError, ValueError, OSError) as error:  # sockets fail in all of these
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--dist-url {url}: cannot meet there ({reason})") from error
-    return ProcessGroup(device, rank, size)
+        raise UserError(f"{place}: cannot meet there ({_reason(error)})") from error
+    return ProcessGroup(device, rank, size, store, timeout)
 
 
 def _local_device(local_rank: int) -> torch.device:

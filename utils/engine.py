@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from utils.distributed import World
@@ -42,26 +43,45 @@ def train_one_epoch(
     rates: Iterable[float],
     world: World,
     bar: Bar,
+    parts: int = 1,
 ) -> Scores:
     """Take a step a batch, at the learning rates `rates`; return the scores met on the way.
 
-    Raises `UserError` when the loss is no longer finite.
+    A batch is presented in `parts`, one after another. Raises `UserError` when the loss is no
+    longer finite.
     """
     model.train()
     meter = Meter(world.device)
     with bar:
         for rate, (images, labels) in zip(rates, loader, strict=True):
             set_learning_rate(optimizer, rate)
-            logits = model(images)
-            loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad(set_to_none=True)
-            (loss * world.loss_weight(len(labels))).backward()
+            accumulate(model, images, labels, world, meter, parts)
             optimizer.step()
-            meter.add(loss.detach(), logits.detach(), labels)
             _require_finite(bar.step(meter))
     scores = meter.reduce(world)
     _require_finite(scores)
     return scores
+
+
+def accumulate(
+    model: nn.Module, images: Tensor, labels: Tensor, world: World, meter: Meter, parts: int = 1
+) -> None:
+    """Add the gradient of the mean loss over a batch, of all processes, to that of `model`.
+
+    The batch is cut into `parts`, but none of less than two samples, whose gradients add up before
+    they are exchanged: exactly those of the whole but for BatchNorm, which sees a part at a time.
+    """
+    weight, samples = world.loss_weight(len(labels)), len(labels)
+    if parts > 1:  # as many on every process, since BatchNorm may wait for its peers
+        parts = max(1, min(parts, world.least(samples) // 2))
+    pieces = list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
+    for number, (x, y) in enumerate(pieces, start=1):
+        with nullcontext() if number == parts else world.no_exchange(model):
+            logits = model(x)
+            loss = F.cross_entropy(logits, y)
+            (loss * weight * (len(y) / samples)).backward()
+        meter.add(loss.detach(), logits.detach(), y)
 
 
 @torch.no_grad()
@@ -85,19 +105,22 @@ def fit(
     world: World,
     bars: BarFactory,
     after_epoch: Callable[[Epoch], None],
+    parts: int = 1,
+    compression: str = "none",
 ) -> None:
     """Train to the end of `schedule`, testing after each epoch.
 
-    `after_epoch` runs on every process, since a checkpoint gathers from all of them.
+    `parts` and `compression` are those of `accumulate` and `World.wrap`. `after_epoch` runs on
+    every process, since a checkpoint gathers from all of them.
     """
-    wrapped = world.wrap(training.model)
+    wrapped = world.wrap(training.model, compression)
     for epoch in range(training.epoch, schedule.epochs):
         started = time.perf_counter()
         train.set_epoch(epoch)
         test.set_epoch(epoch)
         rates = [schedule.at(epoch, training.iteration + step) for step in range(len(train))]
         bar = bars(f"epoch {epoch + 1}/{schedule.epochs} train", train)
-        trained = train_one_epoch(wrapped, train, training.optimizer, rates, world, bar)
+        trained = train_one_epoch(wrapped, train, training.optimizer, rates, world, bar, parts)
         world.average_statistics(training.model)
         _require_finite_state(training.model)
         bar = bars(f"epoch {epoch + 1}/{schedule.epochs} test", test)

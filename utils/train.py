@@ -30,7 +30,17 @@ def train(run: Run) -> None:
     def after_epoch(epoch: engine.Epoch) -> None:
         _save_epoch(run, training, epoch)
 
-    engine.fit(training, data.train, data.test, run.schedule, world, bars, after_epoch)
+    engine.fit(
+        training,
+        data.train,
+        data.test,
+        run.schedule,
+        world,
+        bars,
+        after_epoch,
+        parts=args.accumulate,
+        compression=args.grad_compression,
+    )
     if world.is_main:
         _finish(run, training)
 

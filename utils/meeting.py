@@ -1,0 +1,99 @@
+"""How processes find each other: a store that one of them, or the launcher, serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from utils.errors import UserError
+
+PATIENCE = 20.0  # seconds before those who are late are named
+_PAUSE = 0.05  # seconds between two looks
+
+
+def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Store:
+    """Return a store that all `size` processes, met at `host:port`, have to themselves.
+
+    A launcher that starts processes again keeps serving the store of those before, whose keys
+    would mislead these. So process 0 makes up a new prefix and hands it to each of the others,
+    under a word that this one made up. Raises `UserError` naming who has not come `timeout`
+    seconds later, and `dist.DistError`, RuntimeError, ValueError or OSError where there is no
+    such place.
+    """
+    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and (host, str(port)) == (
+        os.environ.get("MASTER_ADDR"),
+        os.environ.get("MASTER_PORT"),
+    )
+    store = dist.TCPStore(
+        host,
+        port,
+        is_master=rank == 0 and not served,
+        timeout=timedelta(seconds=timeout),
+        wait_for_workers=False,
+        multi_tenant=True,
+    )
+    prefix = _welcome(store, size, timeout) if rank == 0 else _knock(store, rank, size, timeout)
+    return dist.PrefixStore(prefix, store)
+
+
+def wait(store: dist.Store, key: str, seconds: float) -> bool:
+    """Wait for `key`; return whether it came in time."""
+    try:
+        store.wait([key], timedelta(seconds=seconds))
+    except RuntimeError as error:
+        if "timeout" in str(error) or "timed out" in str(error):
+            return False
+        raise
+    return True
+
+
+def _knock(store: dist.Store, rank: int, size: int, timeout: float) -> str:
+    """Ask process 0 for the prefix, then wait for the others."""
+    word = uuid.uuid4().hex
+    store.set(f"knock/{rank}", f"{word} {socket.gethostname()}")
+    if not wait(store, f"welcome/{word}", timeout):
+        raise UserError(
+            f"--timeout {timeout:g}: process {rank} of {size} waited for process 0 in vain; start "
+            "it, or wait longer"
+        )
+    prefix = store.get(f"welcome/{word}").decode()
+    store.set(f"{prefix}/here/{rank}", "")
+    wait(store, f"{prefix}/absent", timeout)
+    if absent := store.get(f"{prefix}/absent").decode():
+        raise UserError(absent)
+    return prefix
+
+
+def _welcome(store: dist.Store, size: int, timeout: float) -> str:
+    """Answer those who knock until all are here; name the late, and at the end the absent."""
+    prefix, started, patience = uuid.uuid4().hex, time.monotonic(), PATIENCE
+    absent = list(range(1, size))
+    while absent:
+        for rank in absent:
+            if store.check([f"knock/{rank}"]):
+                store.set(f"welcome/{store.get(f'knock/{rank}').decode().split()[0]}", prefix)
+        absent = [rank for rank in absent if not store.check([f"{prefix}/here/{rank}"])]
+        waited = time.monotonic() - started
+        if absent and waited > timeout:
+            line = (
+                f"--timeout {timeout:g}: {_listed(absent, size)} did not come; look for its error"
+            )
+            store.set(f"{prefix}/absent", f"{line}, or wait longer")
+            raise UserError(f"{line}, or wait longer")
+        if absent and waited > patience:
+            print(f"waiting for {_listed(absent, size)}", flush=True)
+            patience *= 2
+        time.sleep(_PAUSE if absent else 0)
+    store.set(f"{prefix}/absent", "")
+    return prefix
+
+
+def _listed(ranks: Sequence[int], size: int) -> str:
+    shown = ", ".join(map(str, ranks[:8])) + ", ..." * (len(ranks) > 8)
+    return f"process{'es' * (len(ranks) > 1)} {shown} of {size}"
