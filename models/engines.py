@@ -14,8 +14,8 @@ ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
 COMPILE = ("auto", "on", "off")
 
-# Compiling took about 30 s on 2 busy cores (cached on disk afterwards) and saved 0.9 ms an image and
-# timestep; from about this many on it pays.
+# Compiling took about 30 s on 2 busy cores (cached on disk afterwards) and saved 0.9 ms an image
+# and timestep; from about this many on it pays.
 COMPILE_PAYS = 50_000
 
 

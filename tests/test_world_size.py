@@ -23,6 +23,7 @@ from utils.metrics import Meter
 from utils.order import test_spans as spans_of_test
 from utils.order import train_spans
 from utils.progress import Bar
+from utils.training import Training
 
 ALONE = World(torch.device("cpu"))
 STEPS, BATCH, CLASSES, TESTED = 5, 10, 7, 23  # shares of 2, 3, 2, 3 for four; 23 is prime
@@ -88,7 +89,8 @@ def train(world, kind, engine_name, sync_bn=True, compression="none", steps=STEP
     spans = train_spans(steps * BATCH, BATCH, world.rank, world.size)
     batches = Batches(samples(steps * BATCH), spans)
     wrapped, bar = world.wrap(model, compression), Bar("", batches)
-    engine.train_one_epoch(wrapped, batches, sgd, [0.1] * steps, world, bar)
+    training = Training(model, sgd, meter=Meter(world.device))
+    engine.train_one_epoch(training, wrapped, batches, [0.1] * steps, world, bar, engine.Watch())
     return model.state_dict()
 
 
@@ -97,7 +99,7 @@ def gradient(world, model, data, weigh=True, parts=1, compression="none"):
     wrapped = world.wrap(model, compression)
     if not weigh:
         world = ALONE
-    engine.accumulate(wrapped, *data, world, Meter(world.device), parts)
+    engine.accumulate(wrapped, *data, world, parts)
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -120,7 +122,7 @@ def exchanges(world, sync_bn):
     model = network("lif", sync_bn=sync_bn)
     wrapped, data = world.wrap(model), samples(8, seed=world.rank)
     with profile() as seen:
-        engine.accumulate(wrapped, *data, world, Meter(world.device))
+        engine.accumulate(wrapped, *data, world)
     return sum(event.name == "gloo:all_reduce" for event in seen.events())
 
 

@@ -29,7 +29,7 @@ def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
     if file is None:
         raise UserError(f"--path {path}: no {FILE} here or in {EMBEDDED}; restore it from git")
     try:
-        with np.load(file) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             return arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--path: cannot read {file} ({error}); remove it") from error

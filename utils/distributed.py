@@ -92,6 +92,9 @@ class World:
     def average_statistics(self, model: nn.Module) -> None:
         """Average the running statistics of `model` over the processes, in place."""
 
+    def barrier(self) -> None:
+        """Wait for all processes."""
+
     def close(self) -> None:
         """Leave the process group."""
 
@@ -168,6 +171,9 @@ class ProcessGroup(World):
         for name, buffer in model.named_buffers():
             if name in kept and buffer.is_floating_point():
                 self.sum(buffer).div_(self.size)
+
+    def barrier(self) -> None:
+        dist.barrier()
 
     def close(self) -> None:
         # A wrapped model lives on in a cycle and keeps the group's threads, which abort a process

@@ -11,6 +11,14 @@ class UserError(Exception):
     """A mistake in a flag or a file: one line that names it and the remedy."""
 
 
+class Stopped(Exception):
+    """A signal asked a training to stop, which it did where it can go on; `status` tells which."""
+
+    def __init__(self, line: str, status: int) -> None:
+        super().__init__(line)
+        self.status = status
+
+
 @contextmanager
 def flag_errors(flag: str) -> Iterator[None]:
     """Turn a `ValueError` meanwhile into a `UserError`, about `flag` unless it names another."""
@@ -21,13 +29,28 @@ def flag_errors(flag: str) -> Iterator[None]:
         raise UserError(line if line.startswith("--") else f"{flag}: {line}") from error
 
 
+@contextmanager
+def excused(what: str) -> Iterator[None]:
+    """Turn an error of the disk meanwhile into a warning, since `what` can be done without."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        print(f"warning: {what} could not be written: {error}", file=sys.stderr, flush=True)
+
+
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a `UserError` ends the program with its line on stderr and status 2."""
+    """Call `main`; a `UserError` ends the program with its line on stderr and status 2.
+
+    A stop by a signal ends it with 128 and the signal's number, as shells report signals.
+    """
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -41,7 +41,13 @@ def add_training(group) -> None:
 def add_files(group, folder: str) -> None:
     """Add what a run reads and writes; `folder` is how help names the output's folder."""
     group.add_argument("-c", "--checkpoint", default="./checkpoint", help="root of the output")
-    group.add_argument("--resume", default="", help=f"a file in {folder}")
+    group.add_argument("--resume", default="", help=f"a file in {folder}, or auto")
+    group.add_argument(
+        "--save_every",
+        type=at_least(0),
+        default=0,
+        help="steps between checkpoints within an epoch; 0 saves after epochs alone",
+    )
     group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
 
 
@@ -54,6 +60,15 @@ def add_engine(group) -> None:
     )
     group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of products")
     group.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="kernels")
+    group.add_argument(
+        "--on_nan",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do at a step whose gradients are not finite",
+    )
+    group.add_argument(
+        "--deterministic", action="store_true", help="repeatable kernels on a GPU, where there are"
+    )
 
 
 def add_exchange(group) -> None:

@@ -121,7 +121,7 @@ def test_stopping_and_resuming_writes_the_log_of_not_stopping(
         patch.setattr(FolderLoader, "set_epoch", set_epoch)
         with pytest.raises(Killed):
             call(flags + "--name broken")
-    folder = call(flags + "--name broken --resume broken.pth")
+    folder = call(flags + f"--name broken --resume {'auto' if workers else 'broken.pth'}")
     assert _rows(folder, "broken") == _rows(folder, "whole")
     whole, broken = (_load(folder / f"{name}.pth") for name in ("whole", "broken"))
     for key, value in whole["state_dict"].items():
