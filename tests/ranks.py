@@ -16,33 +16,41 @@ def free_port():
         return str(free.getsockname()[1])
 
 
-def environment(rank, size, port):
-    """What a launcher tells process `rank` of `size`; none of them sees a GPU."""
+def here():
+    """The environment of a process that runs the tree from anywhere, on one core and no GPU."""
+    return {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+def group(rank, size, port):
+    """What a launcher tells process `rank` of `size`."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
-    alone = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    return place | alone | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    return place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
-def start(size, *command):
-    """Start `python *command` as each of `size` processes; what they print is kept."""
+def start(size, *command, only=None, **environment):
+    """Start `python *command` as each of `size` processes, or as one of them `only`."""
     port = free_port()
     return [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
             cwd=ROOT,
-            env=os.environ | environment(rank, size, port),
+            env=os.environ | here() | group(rank, size, port) | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(size)
+        for rank in (range(size) if only is None else [only])
     ]
 
 
-def run(size, *command):
-    """`start`, and wait; all must succeed. Gives what each wrote to stdout."""
-    processes = start(size, *command)
+def finish(processes):
+    """Wait for all, which must succeed; what each wrote to stdout and to stderr."""
     printed = [process.communicate(timeout=120) for process in processes]
     for process, (_, errors) in zip(processes, printed, strict=True):
         assert process.returncode == 0, errors
-    return [out for out, _ in printed]
+    return printed
+
+
+def run(size, *command):
+    """`start` and `finish`."""
+    return finish(start(size, *command))

@@ -140,7 +140,7 @@ def as_process(folder):
     for size, port in zip((4, 3, 2), ports, strict=True):
         if rank >= size:
             return
-        os.environ.update(ranks.environment(rank, size, port))
+        os.environ.update(ranks.group(rank, size, port))
         with join() as world:
             results = {"evaluated": tuple(evaluated(world))}
             if size != 3:

@@ -143,7 +143,10 @@ class ProcessGroup(World):
 
     def wrap(self, model: nn.Module, compression: str = "none") -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
+        own = [buffer.clone() for buffer in model.buffers()]
         wrapped = DistributedDataParallel(model, device_ids=devices, **_KEEP_BUFFERS)
+        for buffer, value in zip(model.buffers(), own, strict=True):
+            buffer.copy_(value)  # rank 0's came over it: wrong in a run resumed within an epoch
         if compression == "bf16":
             wrapped.register_comm_hook(None, _average_in_bf16)
         return wrapped
@@ -188,7 +191,7 @@ class ProcessGroup(World):
             raise UserError(
                 f"process {self.rank} of {self.size} lost the others ({_reason(error)}): one of "
                 f"them ended, or took longer than --timeout {self.timeout:g} s; its own output "
-                "tells why. --resume goes on from the last checkpoint"
+                "tells why. --resume auto goes on from the last checkpoint"
             ) from error
 
 
@@ -208,9 +211,10 @@ def _is_failed_exchange(error: RuntimeError) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of torch's message, without the place in its own source."""
+    """Return the first sentence of torch's message, without the place in its own source."""
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line.rpartition(".cc:")[2].partition("] ")[2] or line
+    line = line.rpartition(".cc:")[2].partition("] ")[2] or line
+    return line.partition(". ")[0].rstrip(".")
 
 
 def single_process() -> World:

@@ -30,6 +30,8 @@ def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Sto
         os.environ.get("MASTER_ADDR"),
         os.environ.get("MASTER_PORT"),
     )
+    if rank > 0:
+        _find(host, port, rank, size, timeout)
     store = dist.TCPStore(
         host,
         port,
@@ -51,6 +53,24 @@ def wait(store: dist.Store, key: str, seconds: float) -> bool:
             return False
         raise
     return True
+
+
+def _find(host: str, port: int, rank: int, size: int, timeout: float) -> None:
+    """Wait until somebody listens at `host:port`: torch's own wait ends in a page of C++."""
+    started = time.monotonic()
+    while True:
+        try:
+            socket.create_connection((host, port), timeout).close()
+            return
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            if time.monotonic() - started > timeout:
+                raise UserError(
+                    f"--timeout {timeout:g}: process {rank} of {size} found nobody at {host}:{port}"
+                    f" ({error.strerror or error}); process 0 should listen there: see its output"
+                ) from error
+        time.sleep(_PAUSE)
 
 
 def _knock(store: dist.Store, rank: int, size: int, timeout: float) -> str:

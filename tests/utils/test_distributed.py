@@ -1,6 +1,3 @@
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests import ranks
 from utils.distributed import World, join
 from utils.errors import UserError
 
@@ -84,8 +82,8 @@ def _process(folder):
     results = {"size": world.size, "device": str(world.device)}
     x, y = (half.split(PARTS)[world.rank].to(world.device) for half in _batch())
     net = Net().to(world.device)
-    results["gradients"] = _gradients(net, world.wrap(net), x, y, world.loss_weight(len(y)))
     net.norm.running_mean.fill_(world.rank)
+    results["gradients"] = _gradients(net, world.wrap(net), x, y, world.loss_weight(len(y)))
     world.average_statistics(net)
     results["mean"], results["constant"] = net.norm.running_mean, net.constant
     results["sum"] = world.sum(torch.tensor([1.0 + world.rank], device=world.device))
@@ -99,19 +97,7 @@ def _process(folder):
 def results(tmp_path_factory):
     """What two processes on the CPU came to."""
     folder = tmp_path_factory.mktemp("world")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    group |= {"PYTHONPATH": str(Path(__file__).parents[2]), "CUDA_VISIBLE_DEVICES": ""}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, folder],
-            env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    ranks.run(2, __file__, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
