@@ -30,7 +30,7 @@ class OneOf:
 
 
 def arguments(dataset="digits", path="nowhere", **changes):
-    values = {"workers": 2, "train_batch": 128, "test_batch": 50, "manualSeed": 1}
+    values = {"workers": 2, "train_batch": 128, "test_batch": 50, "manualSeed": 1, "sync_bn": False}
     return Namespace(dataset=dataset, path=str(path), **{**values, **changes})
 
 

@@ -19,6 +19,7 @@ def test_a_process_alone_exchanges_nothing():
     assert world.sum(tensor) is tensor
     assert world.wrap(net) is net
     assert world.gather("x") == ["x"]
+    assert world.least(3) == 3
     assert world.share("x") == "x"
     assert world.loss_weight(7) == 1.0
     assert world.is_main
@@ -33,6 +34,15 @@ def test_a_local_rank_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="--local_rank.*torchrun"):
         join(local_rank=1)
+
+
+@pytest.mark.parametrize("missing", ["MASTER_ADDR", "MASTER_PORT", "RANK"])
+def test_half_an_environment_is_refused(monkeypatch, missing):
+    for name, value in ranks.group(0, 2, "1").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with pytest.raises(UserError, match=f"{missing}.*torchrun"):
+        join()
 
 
 def test_only_the_first_process_prints(capsys):
@@ -75,6 +85,17 @@ def _gradients(net, model, x, y, weight=1.0):
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 
+def _refusal(world):
+    """What a process is told when the first one cannot prepare."""
+
+    def fail():
+        raise UserError(f"--path: refused on {world.rank}")
+
+    with pytest.raises(UserError) as caught:
+        world.prepare(fail)
+    return str(caught.value)
+
+
 def _process(folder):
     """What each of two processes does and saves."""
     torch.set_num_threads(1)
@@ -89,6 +110,10 @@ def _process(folder):
     results["sum"] = world.sum(torch.tensor([1.0 + world.rank], device=world.device))
     results["ranks"] = world.gather({"rank": world.rank})
     results["shared"] = world.share(f"from {world.rank}")
+    results["least"] = world.least(7 - world.rank)
+    world.prepare((folder / "prepared").touch)
+    results["prepared"] = (folder / "prepared").exists()
+    results["refused"] = _refusal(world)
     torch.save(results, folder / f"{world.rank}.pt")
     world.close()
 
@@ -122,6 +147,13 @@ def test_every_process_learns_what_the_others_have(results):
         assert result["sum"].item() == 3.0
         assert result["ranks"] == [{"rank": 0}, {"rank": 1}]
         assert result["shared"] == "from 0"
+        assert result["least"] == 6
+
+
+def test_the_first_process_prepares_for_all_or_refuses_for_all(results):
+    for result in results:
+        assert result["prepared"]
+        assert result["refused"] == "--path: refused on 0"
 
 
 if __name__ == "__main__":
