@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from utils.distributed import World, connect, join, single_process
 from utils.errors import UserError
 from utils.launch import spawn
+from utils.meeting import free_port
 
 _MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at
 
@@ -132,9 +132,7 @@ def _meeting_point(url: str, layout: Layout) -> str:
         return url
     if layout.nodes > 1:
         raise UserError(f"--dist-url {url}: several nodes need tcp://<address of node 0>:<port>")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def _device(gpu: int) -> torch.device:

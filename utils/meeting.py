@@ -44,6 +44,13 @@ def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Sto
     return dist.PrefixStore(prefix, store)
 
 
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def wait(store: dist.Store, key: str, seconds: float) -> bool:
     """Wait for `key`; return whether it came in time."""
     try:
