@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
-from utils.meeting import meet, wait
+from utils.meeting import hear, meet, tell
 
 TIMEOUT = 600  # seconds that an exchange may take, the wait for the slowest process included
 PREPARING = 12 * 3600  # seconds that process 0 may take to download and convert
@@ -161,13 +161,11 @@ class ProcessGroup(World):
             try:
                 work()
             except UserError as error:
-                self.store.set(key, str(error))
+                tell(self.store, key, str(error), range(1, self.size))
                 raise
-            self.store.set(key, "")
-        elif not wait(self.store, key, PREPARING):
+            tell(self.store, key, "", [])
+        elif not hear(self.store, key, self.rank, PREPARING):
             raise UserError(f"process 0 has prepared the data for {PREPARING // 3600} h; giving up")
-        elif error := self.store.get(key).decode():
-            raise UserError(error)
 
     def average_statistics(self, model: nn.Module) -> None:
         kept = model.state_dict(keep_vars=True)

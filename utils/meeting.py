@@ -15,6 +15,7 @@ from utils.errors import UserError
 
 PATIENCE = 20.0  # seconds before those who are late are named
 _PAUSE = 0.05  # seconds between two looks
+_FAREWELL = 5.0  # seconds that others get to hear of an error
 
 
 def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Store:
@@ -51,10 +52,30 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def wait(store: dist.Store, key: str, seconds: float) -> bool:
-    """Wait for `key`; return whether it came in time."""
+def tell(store: dist.Store, key: str, error: str, ranks: Sequence[int]) -> None:
+    """Let others hear of an `error`, or of none; an error reaches `ranks` before this returns.
+
+    The store may end with this process, which an error does.
+    """
+    store.set(key, error)
+    if error:
+        wait(store, [f"{key}/heard/{rank}" for rank in ranks], _FAREWELL)
+
+
+def hear(store: dist.Store, key: str, rank: int, seconds: float) -> bool:
+    """Wait for what is told as `key`; return whether it came in time. Raises it as `UserError`."""
+    if not wait(store, [key], seconds):
+        return False
+    if error := store.get(key).decode():
+        store.set(f"{key}/heard/{rank}", "")
+        raise UserError(error)
+    return True
+
+
+def wait(store: dist.Store, keys: list[str], seconds: float) -> bool:
+    """Wait for `keys`; return whether all came in time."""
     try:
-        store.wait([key], timedelta(seconds=seconds))
+        store.wait(keys, timedelta(seconds=seconds))
     except RuntimeError as error:
         if "timeout" in str(error) or "timed out" in str(error):
             return False
@@ -83,17 +104,14 @@ def _find(host: str, port: int, rank: int, size: int, timeout: float) -> None:
 def _knock(store: dist.Store, rank: int, size: int, timeout: float) -> str:
     """Ask process 0 for the prefix, then wait for the others."""
     word = uuid.uuid4().hex
-    store.set(f"knock/{rank}", f"{word} {socket.gethostname()}")
-    if not wait(store, f"welcome/{word}", timeout):
-        raise UserError(
-            f"--timeout {timeout:g}: process {rank} of {size} waited for process 0 in vain; start "
-            "it, or wait longer"
-        )
+    store.set(f"knock/{rank}", word)
+    vain = f"--timeout {timeout:g}: process {rank} of {size} waited for process 0 in vain"
+    if not wait(store, [f"welcome/{word}"], timeout):
+        raise UserError(f"{vain}; see its output, or wait longer")
     prefix = store.get(f"welcome/{word}").decode()
     store.set(f"{prefix}/here/{rank}", "")
-    wait(store, f"{prefix}/absent", timeout)
-    if absent := store.get(f"{prefix}/absent").decode():
-        raise UserError(absent)
+    if not hear(store, f"{prefix}/complete", rank, timeout + _FAREWELL):
+        raise UserError(f"{vain}; see its output, or wait longer")
     return prefix
 
 
@@ -104,20 +122,21 @@ def _welcome(store: dist.Store, size: int, timeout: float) -> str:
     while absent:
         for rank in absent:
             if store.check([f"knock/{rank}"]):
-                store.set(f"welcome/{store.get(f'knock/{rank}').decode().split()[0]}", prefix)
+                store.set(f"welcome/{store.get(f'knock/{rank}').decode()}", prefix)
         absent = [rank for rank in absent if not store.check([f"{prefix}/here/{rank}"])]
         waited = time.monotonic() - started
         if absent and waited > timeout:
             line = (
-                f"--timeout {timeout:g}: {_listed(absent, size)} did not come; look for its error"
+                f"--timeout {timeout:g}: {_listed(absent, size)} did not come; look for the error "
+                "there, or wait longer"
             )
-            store.set(f"{prefix}/absent", f"{line}, or wait longer")
-            raise UserError(f"{line}, or wait longer")
+            tell(store, f"{prefix}/complete", line, sorted({*range(1, size)} - {*absent}))
+            raise UserError(line)
         if absent and waited > patience:
             print(f"waiting for {_listed(absent, size)}", flush=True)
             patience *= 2
         time.sleep(_PAUSE if absent else 0)
-    store.set(f"{prefix}/absent", "")
+    tell(store, f"{prefix}/complete", "", [])
     return prefix
 
 

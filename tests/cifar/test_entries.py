@@ -61,7 +61,9 @@ def test_the_launchers_train_resume_and_test_together(tmp_path, tiny_flags):
     two = ("--nproc_per_node", "2", "--master_port", ranks.free_port())
     _finish(_start(*LAUNCH, *two, *flags, "--epochs", "2"))
     more = ("--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum", "--sync_bn")
-    _finish(_start(*TORCHRUN, *two, *flags, *more, "--grad_compression", "bf16"))
+    _finish(
+        _start(*TORCHRUN, *two, *flags, *more, "--grad_compression", "bf16", "--accumulate", "3")
+    )
     test = (*flags, "-e", "--resume", "tiny.lif.pth", "--rate_stat", "1")
     nodes = ("--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", ranks.free_port())
     printed = _finish(*(_start(*TORCHRUN, *nodes, "--node_rank", k, *test) for k in "01"))
