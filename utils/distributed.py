@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 import torch
@@ -24,6 +24,10 @@ from utils.meeting import hear, meet, tell
 TIMEOUT = 600  # seconds that an exchange may take, the wait for the slowest process included
 PREPARING = 12 * 3600  # seconds that process 0 may take to download and convert
 COMPRESSIONS = ("none", "bf16")
+_NO_PLACE = (
+    "MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: the environment must name all four, as torchrun "
+    "does, or none"
+)
 
 # Training does not use the running statistics, so they travel once an epoch instead of at each
 # forward. Newer versions of torch ask for that under another name.
@@ -215,6 +219,36 @@ def _reason(error: Exception) -> str:
     return line.partition(". ")[0].rstrip(".")
 
 
+class Place(NamedTuple):
+    """Where processes meet, and how the user named it."""
+
+    name: str
+    host: str
+    port: int
+
+    @classmethod
+    def of_launcher(cls) -> Place:
+        """The place in the environment."""
+        host, port = (os.environ.get(f"MASTER_{key}", "") for key in ("ADDR", "PORT"))
+        if not host or not port.isdigit():
+            raise UserError(_NO_PLACE)
+        return cls(f"MASTER_ADDR:MASTER_PORT {host}:{port}", host, int(port))
+
+    @classmethod
+    def of_url(cls, url: str) -> Place:
+        """The place `tcp://<address>:<port>`, or `env://` for that of a launcher."""
+        if url == "env://":
+            return cls.of_launcher()
+        try:
+            parts = urlparse(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:
+            scheme = host = port = None
+        if scheme != "tcp" or not host or not port:
+            raise UserError(f"--dist-url {url}: cannot meet there, give tcp://<address>:<port>")
+        return cls(f"--dist-url {url}", host, port)
+
+
 def single_process() -> World:
     """Return the world of one process, on the GPU if there is one."""
     return World(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -233,15 +267,11 @@ def join(local_rank: int = -1, timeout: float = TIMEOUT) -> World:
             raise UserError("--local_rank is the launcher's to give: start with torchrun")
         return single_process()
     device = _local_device(int(os.environ.get("LOCAL_RANK", max(local_rank, 0))))
-    given = [os.environ.get(k, "") for k in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")]
-    host, port, rank, size = given
-    if not (host and port.isdigit() and rank.isdigit() and size.isdigit()):
-        raise UserError(
-            "MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: the environment must name all four, as "
-            "torchrun does, or none"
-        )
-    backend, place = "nccl" if device.type == "cuda" else "gloo", f"MASTER_ADDR:PORT {host}:{port}"
-    return _enter(place, host, int(port), backend, int(rank), int(size), device, timeout)
+    rank, size = (os.environ.get(key, "") for key in ("RANK", "WORLD_SIZE"))
+    if not rank.isdigit() or not size.isdigit():
+        raise UserError(_NO_PLACE)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    return _enter(Place.of_launcher(), backend, int(rank), int(size), device, timeout)
 
 
 def connect(
@@ -251,36 +281,22 @@ def connect(
 
     Raises `UserError` where they cannot: a port in use, an address that is none.
     """
-    try:
-        place = urlparse(url)
-        host, port = place.hostname, place.port
-    except ValueError:
-        host = port = None
-    if place.scheme != "tcp" or not host or not port:
-        raise UserError(f"--dist-url {url}: cannot meet there (no tcp://<address>:<port>)")
-    return _enter(f"--dist-url {url}", host, port, backend, rank, size, device, timeout)
+    return _enter(Place.of_url(url), backend, rank, size, device, timeout)
 
 
 def _enter(
-    place: str,
-    host: str,
-    port: int,
-    backend: str,
-    rank: int,
-    size: int,
-    device: torch.device,
-    timeout: float,
+    place: Place, backend: str, rank: int, size: int, device: torch.device, timeout: float
 ) -> World:
-    """Return the world of process `rank`, once all are here; `place` is how the user named it."""
+    """Return the world of process `rank`, once all have come to `place`."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        store = meet(host, port, rank, size, timeout)
+        store = meet(place.host, place.port, rank, size, timeout)
         limit = timedelta(seconds=timeout)
         group = dist.PrefixStore("group", store)
         dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=limit)
     except (RuntimeError, ValueError, OSError) as error:  # sockets fail in all of these
-        raise UserError(f"{place}: cannot meet there ({_reason(error)})") from error
+        raise UserError(f"{place.name}: cannot meet there ({_reason(error)})") from error
     return ProcessGroup(device, rank, size, store, timeout)
 
 

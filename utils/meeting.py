@@ -31,6 +31,7 @@ def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Sto
         os.environ.get("MASTER_ADDR"),
         os.environ.get("MASTER_PORT"),
     )
+    socket.getaddrinfo(host, port)  # a name that is none: torch would look for it until the timeout
     if rank > 0:
         _find(host, port, rank, size, timeout)
     store = dist.TCPStore(
@@ -90,8 +91,6 @@ def _find(host: str, port: int, rank: int, size: int, timeout: float) -> None:
         try:
             socket.create_connection((host, port), timeout).close()
             return
-        except socket.gaierror:
-            raise
         except OSError as error:
             if time.monotonic() - started > timeout:
                 raise UserError(

@@ -63,6 +63,9 @@ def test_idle_gpus_are_pointed_out(capsys):
         ("--gpu 0", 0, "--gpu 0: there are 0 GPUs"),
         ("--world-size 2 --rank 0", 0, "--dist-url tcp://224.*address of node 0"),
         ("--world-size 2 --rank 0 --dist-url nonsense", 0, "--dist-url nonsense"),
+        ("--world-size 2 --rank 0 --dist-url tcp://host:99999", 0, "--dist-url tcp://host:99999"),
+        ("--world-size 2 --rank 0 --dist-url tcp://a..b:99", 0, "--dist-url tcp://a..b:99"),
+        ("--world-size 2 --rank 0 --dist-url env://", 0, "MASTER_ADDR"),
     ],
 )
 def test_flags_that_do_not_fit_are_named(line, gpus, said):

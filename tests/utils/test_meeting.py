@@ -1,4 +1,5 @@
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +13,12 @@ from utils.meeting import free_port, meet, wait
 HOST = "127.0.0.1"
 
 
-def _together(port, ranks, size, timeout=20.0, late=0.0):
-    """What `meet` gives or raises to each of `ranks`, of which the last comes `late`."""
+def _together(port, ranks, size, timeout=20.0, late=lambda: None):
+    """What `meet` gives or raises to each of `ranks`, of which the last waits for `late`."""
 
     def come(rank):
-        time.sleep(late if rank == ranks[-1] else 0)
+        if rank == ranks[-1]:
+            late()
         try:
             return meet(HOST, port, rank, size, timeout)
         except UserError as error:
@@ -46,17 +48,24 @@ def test_processes_started_again_do_not_find_what_those_before_left(launcher):
     port, _ = launcher
     before = _together(port, [0, 1], 2)
     before[0].set("key", "stale")
-    after = _together(port, [0, 1], 2, late=0.3)  # process 0 sees the word of the one before first
+    # Process 0 sees the word of the one before first.
+    after = _together(port, [0, 1], 2, late=lambda: time.sleep(0.3))
     assert not after[1].check(["key"])
     after[0].set("key", "new")
     assert (after[1].get("key"), before[1].get("key")) == (b"new", b"stale")
 
 
-def test_who_is_late_is_named_meanwhile(monkeypatch, capsys):
-    monkeypatch.setattr(meeting, "PATIENCE", 0.1)
-    stores = _together(free_port(), [0, 1, 2], 3, late=0.5)
-    assert not any(isinstance(store, str) for store in stores)
-    assert capsys.readouterr().out.splitlines()[0] == "waiting for process 2 of 3"
+def test_who_is_late_is_named_meanwhile(monkeypatch):
+    named = threading.Event()
+
+    def printed(line, flush):
+        if line == "waiting for process 2 of 3":
+            named.set()
+
+    monkeypatch.setattr(meeting, "print", printed, raising=False)
+    monkeypatch.setattr(meeting, "PATIENCE", 0.01)
+    stores = _together(free_port(), [0, 1, 2], 3, late=lambda: named.wait(20))
+    assert named.is_set() and not any(isinstance(store, str) for store in stores)
 
 
 def test_who_does_not_come_is_named_to_all_who_did():
@@ -70,9 +79,10 @@ def test_without_process_0_a_launchers_store_gives_no_answer(launcher):
     assert told.startswith("--timeout 0.3: process 1 of 2 waited for process 0 in vain")
 
 
-def test_an_address_that_is_none_is_told_at_once():
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_address_that_is_none_is_told_at_once(rank):
     with pytest.raises(socket.gaierror):
-        meet("no host", 1, 1, 2, timeout=600)
+        meet("no host", 1, rank, 2, timeout=600)
 
 
 def test_waiting_ends():
