@@ -58,9 +58,11 @@ def _setting(args: Namespace, world: World) -> NeuronSetting:
             f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
             f"{expected}: preresnet is for images, vgg for events"
         )
-    if args.timesteps == 1 and args.train_batch < 2 * world.size:
+    least = 2 if args.sync_bn else 2 * world.size
+    if args.timesteps == 1 and args.train_batch < least:
         raise UserError(
-            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images"
+            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images, "
+            "unless they share BatchNorm (--sync_bn)"
         )
     return setting
 

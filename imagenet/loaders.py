@@ -199,7 +199,8 @@ def build_calibration(args: Namespace, world: World) -> tuple[FolderLoader, int]
 def _train_loader(args: Namespace, world: World, samples: Sequence[Sample]) -> FolderLoader:
     transform = train_transform(args.image_size, args.min_crop, flip=not args.no_flip)
     images = Images(samples, transform, args.manualSeed, args.skip_bad_images)
-    spans = train_spans(len(samples), args.batch_size, world.rank, world.size)
+    each = 1 if args.sync_bn else 2
+    spans = train_spans(len(samples), args.batch_size, world.rank, world.size, each)
     keys = Keys(spans, _shuffle(len(samples), args.manualSeed))
     return FolderLoader(images, keys, world, args.workers, args.skip_bad_images)
 

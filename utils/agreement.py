@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 
@@ -19,7 +21,8 @@ class Agreement:
         self.alone = world.size == 1
         self.group = self.request = self.largest = None
         if not self.alone and dist.get_backend() != "gloo":
-            self.group = dist.new_group(backend="gloo")
+            limit = timedelta(seconds=world.timeout)
+            self.group = dist.new_group(backend="gloo", timeout=limit)
 
     def soon(self, wish: int) -> int:
         """Return what was wished a step ago, and ask for `wish`; all processes must call it."""

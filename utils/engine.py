@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -70,26 +71,50 @@ def train_one_epoch(
     world: World,
     bar: Bar,
     watch: Watch,
+    parts: int = 1,
 ) -> None:
     """Take a step a batch, at the learning rates `rates`; `model` is the training's, wrapped.
 
-    Raises `UserError` when the loss is no longer finite.
+    A batch is presented in `parts`, one after another. Raises `UserError` when the loss is no
+    longer finite.
     """
     model.train()
     with bar:
         for rate, (images, labels) in zip(rates, loader, strict=True):
             watch.before_step()
             set_learning_rate(training.optimizer, rate)
-            logits = model(images)
-            loss = F.cross_entropy(logits, labels)
             training.optimizer.zero_grad(set_to_none=True)
-            (loss * world.loss_weight(len(labels))).backward()
-            if watch.passes(images, loss.detach()):
+            met = accumulate(model, images, labels, world, parts)
+            if watch.passes(images, met.loss()):
                 training.optimizer.step()
-                training.meter.add(loss.detach(), logits.detach(), labels)
+                training.meter.merge(met)
             training.step += 1
             _require_finite(bar.step(training.meter))
             watch.after_step()
+
+
+def accumulate(
+    model: nn.Module, images: Tensor, labels: Tensor, world: World, parts: int = 1
+) -> Meter:
+    """Add the gradient of the mean loss over a batch, of all processes, to that of `model`.
+
+    Returns what was met in this process's part of it, `images` and `labels`.
+
+    That is cut into `parts`, but none of less than two samples, whose gradients add up before
+    they are exchanged: exactly those of the whole but for BatchNorm, which sees a part at a time.
+    """
+    meter = Meter(world.device)
+    weight, samples = world.loss_weight(len(labels)), len(labels)
+    if parts > 1:  # as many on every process, since BatchNorm may wait for its peers
+        parts = max(1, min(parts, world.least(samples) // 2))
+    pieces = list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
+    for number, (x, y) in enumerate(pieces, start=1):
+        with nullcontext() if number == parts else world.no_exchange(model):
+            logits = model(x)
+            loss = F.cross_entropy(logits, y)
+            (loss * weight * (len(y) / samples)).backward()
+        meter.add(loss.detach(), logits.detach(), y)
+    return meter
 
 
 @torch.no_grad()
@@ -125,13 +150,15 @@ def fit(
     bars: BarFactory,
     after_epoch: Callable[[Epoch], None],
     watch: Watch | None = None,
+    parts: int = 1,
+    compression: str = "none",
 ) -> None:
     """Train to the end of `schedule`, testing after each epoch.
 
-    `after_epoch` runs on every process, since a checkpoint gathers from all of them.
+    `parts` and `compression` are those of `accumulate` and `World.wrap`. `after_epoch` runs on
+    every process, since a checkpoint gathers from all of them.
     """
-    wrapped, watch = world.wrap(training.model), watch or Watch()
-    training.take_statistics()
+    wrapped, watch = world.wrap(training.model, compression), watch or Watch()
     for epoch in range(training.epoch, schedule.epochs):
         started = time.perf_counter()
         train.set_epoch(epoch)
@@ -141,7 +168,7 @@ def fit(
             set_learning_rate(training.optimizer, rates[-1])
         else:
             bar = bars(f"epoch {epoch + 1}/{schedule.epochs} train", train)
-            _train_rest(training, wrapped, train, rates, world, bar, watch)
+            _train_rest(training, wrapped, train, rates, world, bar, watch, parts)
         trained = training.meter.reduce(world)
         bar = bars(f"epoch {epoch + 1}/{schedule.epochs} test", test)
         tested = evaluate(training.model, test, world, bar, watch.interrupts)
@@ -159,6 +186,7 @@ def _train_rest(
     world: World,
     bar: Bar,
     watch: Watch,
+    parts: int,
 ) -> None:
     """Take the steps of an epoch that a checkpoint has not seen yet."""
     if training.step:
@@ -166,7 +194,7 @@ def _train_rest(
         bar.index = training.step
     else:
         training.meter = Meter(world.device)
-    train_one_epoch(training, model, loader, rates[training.step :], world, bar, watch)
+    train_one_epoch(training, model, loader, rates[training.step :], world, bar, watch, parts)
     world.average_statistics(training.model)
     _require_finite_state(training.model)
     _require_finite(training.meter.reduce(world))

@@ -120,6 +120,7 @@ def configure(model: nn.Module, args: Namespace, data: Data, world: World) -> No
         precision=args.precision,
         compile=args.compile,
         image_steps=_image_steps(args, data, world),
+        sync_bn=args.sync_bn,
     )
     for note in notes:
         world.say(f"note: {note}")

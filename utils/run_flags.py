@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from utils.distributed import COMPRESSIONS, TIMEOUT
 from utils.flags import above, at_least, fraction, one_of
 from utils.optimizer import NAMES as OPTIMIZERS
 
@@ -28,6 +29,13 @@ def add_training(group) -> None:
     group.add_argument("--momentum", type=fraction, default=0.9, help="of SGD")
     group.add_argument("--nesterov", action="store_true", help="Nesterov momentum")
     group.add_argument("--weight-decay", "--wd", type=at_least(0, float), default=5e-4, help="L2")
+    group.add_argument(
+        "--accumulate",
+        type=at_least(1),
+        default=1,
+        metavar="K",
+        help="present a batch in K parts, for one that does not fit in memory",
+    )
 
 
 def add_files(group, folder: str) -> None:
@@ -63,8 +71,28 @@ def add_engine(group) -> None:
     )
 
 
-def add_threshold_sum(group) -> None:
-    """Add the published scaling of threshold gradients over several processes."""
+def add_exchange(group) -> None:
+    """Add what several processes exchange, and how long they wait for each other."""
+    group.add_argument(
+        "--local_rank", "--local-rank", type=int, default=-1, help="given by the launcher"
+    )
+    group.add_argument(
+        "--sync_bn",
+        action="store_true",
+        help="take BatchNorm statistics over all processes: they train as one would",
+    )
+    group.add_argument(
+        "--grad_compression",
+        choices=COMPRESSIONS,
+        default="none",
+        help="send gradients in bf16: half the bytes, three digits",
+    )
+    group.add_argument(
+        "--timeout",
+        type=above(0),
+        default=TIMEOUT,
+        help="seconds until a process that does not come or answer ends the run",
+    )
     group.add_argument(
         "--Vth_grad_sum",
         action="store_true",

@@ -63,7 +63,18 @@ def _fit(run: Run, training: Training, checkpoints: Checkpoints | None) -> None:
         skip = args.on_nan == "skip"
         watch = RunWatch(training, steps, world, signals, save, args.save_every, skip)
         data = run.data
-        engine.fit(training, data.train, data.test, run.schedule, world, bars, after_epoch, watch)
+        engine.fit(
+            training,
+            data.train,
+            data.test,
+            run.schedule,
+            world,
+            bars,
+            after_epoch,
+            watch,
+            parts=args.accumulate,
+            compression=args.grad_compression,
+        )
 
 
 def scale_threshold_gradients(model: nn.Module, factor: int) -> None:

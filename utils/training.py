@@ -23,7 +23,6 @@ class Training:
     `meter` holds what this process met in the epoch under way. `acc` is the test accuracy of the
     latest epoch and `best_acc` of the best one, in percent; a checkpoint holds them under
     `accuracy_keys`. `rows` are the log's, one an epoch; `skipped` counts the steps left out.
-    `statistics` are running statistics to go on with, which within an epoch are a process's own.
     """
 
     model: nn.Module
@@ -37,7 +36,6 @@ class Training:
     meter: Meter | None = None
     rows: list[list[float]] = field(default_factory=list)
     skipped: int = 0
-    statistics: dict[str, Tensor] = field(default_factory=dict)
 
     def advance(self, steps: int, acc: float) -> bool:
         """Count an epoch of `steps` steps that reached `acc`; return whether it is the best."""
@@ -47,12 +45,6 @@ class Training:
         is_best = acc > self.best_acc
         self.acc, self.best_acc = acc, max(acc, self.best_acc)
         return is_best
-
-    def take_statistics(self) -> None:
-        """Put the `statistics` into the model; wrapping it gives it those of the first process."""
-        running = _statistics(self.model)
-        for name, value in self.statistics.items():
-            running[name].copy_(value)
 
     def snapshot(self, world: World, steps: int = 0) -> dict[str, Any]:
         """Return the content of a checkpoint, in an epoch of `steps` steps; all must call it."""
@@ -128,8 +120,9 @@ class Training:
         totals = torch.tensor([part["totals"] for part in parts], dtype=torch.float64)
         if len(parts) == world.size:
             self.meter.totals += totals[world.rank].to(world.device)
-            self.statistics = dict(parts[world.rank]["statistics"])
-            self.take_statistics()
+            running = _statistics(self.model)
+            for name, value in parts[world.rank]["statistics"].items():
+                running[name].copy_(value)
         elif world.is_main:
             self.meter.totals += totals.sum(0).to(world.device)
 
