@@ -48,36 +48,55 @@ def measure(images: Tensor, labels: Tensor, peak: Peak) -> Need:
 def advice(run: Run) -> str:
     """Return a line that says how much memory other batches, engines and precisions would take.
 
-    On a GPU that is estimated from steps of a few images; elsewhere nothing can be measured.
+    For training on a GPU that is estimated from steps of a few images; else nothing is measured.
     """
-    args, world = run.args, run.world
+    args, device = run.args, run.world.device
     flag, batch = _batch(run)
-    line = (
-        f"out of memory on the {world.device.type} with {flag} {batch}, {run.model.engine_line()}"
-    )
-    if world.device.type != "cuda" or getattr(args, "sync_bn", False):
-        return f"{line}: lower {flag}, or try --engine folded and --precision bf16"
-    room = _SPARE * torch.cuda.get_device_properties(world.device).total_memory
-    hints = list(_hints(run, flag, batch, room))
-    hints = hints or ["no batch fits: take a smaller network or fewer --timesteps"]
-    return f"{line}. Estimated for {room / GIB:.1f} GiB: {'; '.join(hints)}"
+    line = f"out of memory on the {device.type} with {flag} {batch}, {run.model.engine_line()}"
+    if device.type != "cuda" or args.evaluate or args.sync_bn:
+        return f"{line}: lower {flag}, raise --accumulate, or try --engine folded --precision bf16"
+    room = _SPARE * torch.cuda.get_device_properties(device).total_memory
+    images, labels = (part[: max(_PROBES)] for part in next(iter(run.data.train)))
+    hints = [
+        hint(need, words, flag, batch, run.world.size, args.accumulate, room)
+        for words, need in _needs(run, images, labels)
+    ]
+    found = "; ".join(filter(None, hints)) or "no batch fits: take a smaller network"
+    return f"{line}. Estimated for {room / GIB:.1f} GiB: {found}"
 
 
-def _hints(run: Run, flag: str, batch: int, room: float) -> Iterator[str]:
-    """Yield what fits into `room` bytes, as things are and in other ways to compute."""
-    images, labels = next(iter(run.data.train))
-    images, labels = images[: max(_PROBES)], labels[: max(_PROBES)]
-    processes, chosen = run.world.size, run.model.choice
-    ways = [(None, None), *(_WAYS if hasattr(run.model, "setting") else ())]
-    for engine, precision in ways:
-        words = ""
-        if engine:
-            run.model.configure(engine=engine, precision=precision, compile="off")
+def hint(
+    need: Need, words: str, flag: str, batch: int, processes: int, parts: int, room: float
+) -> str:
+    """Return what of a `batch` over `processes` in `parts` fits into `room` bytes, and how.
+
+    Nothing is returned where not even the few images do that BatchNorm needs.
+    """
+    most = need.most(room)
+    if most < max(_PROBES):
+        return ""
+    share = -(-batch // processes)
+    fits = min(batch, most * processes * parts)
+    gib = need.of(-(-fits // (processes * parts))) / GIB
+    line = f"{words}{flag} {fits} needs {gib:.1f} GiB"
+    return line if fits == batch else f"{line}, and {batch} --accumulate {-(-share // most)}"
+
+
+def _needs(run: Run, images: Tensor, labels: Tensor) -> Iterator[tuple[str, Need]]:
+    """Yield flags of ways to compute, the present one first, with what a step then needs."""
+
+    def peak(x: Tensor, y: Tensor) -> int:
+        return _peak(run.model, x, y)
+
+    yield "", measure(images, labels, peak)
+    chosen = run.model.choice
+    for engine, precision in _WAYS if hasattr(run.model, "setting") else ():
+        if (engine, precision) == (chosen.name, chosen.precision):
+            continue
+        run.model.configure(engine=engine, precision=precision, compile="off")
+        if run.model.choice.precision == precision:  # else this device has no such arithmetic
             words = f"--engine {engine} --precision {precision} "
-        need = measure(images, labels, lambda x, y: _peak(run.model, x, y))
-        most = min(batch, need.most(room) * processes)
-        if most >= max(_PROBES):
-            yield f"{words}{flag} {most} needs {need.of(most // processes) / GIB:.1f} GiB"
+            yield words, measure(images, labels, peak)
     run.model.choice = chosen
 
 

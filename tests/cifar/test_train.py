@@ -85,6 +85,14 @@ def test_one_seed_gives_one_log(call):
     assert _log(folder, "tiny.lifA") != _log(folder, "tiny.lifC")
 
 
+def test_repeatable_kernels_are_asked_for(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr("utils.run.make_deterministic", lambda: asked.append(True))
+    call("--epochs", "1")
+    call("--epochs", "1", "--deterministic")
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 @pytest.mark.parametrize("last", [1, 2])
 def test_stopping_and_resuming_writes_the_log_of_not_stopping(
