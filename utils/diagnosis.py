@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from utils import random_state
 
+GRADIENT = "all outputs are finite, the gradient of"
+
 
 @torch.no_grad()
 def first_not_finite(model: nn.Module, images: Tensor) -> str:
@@ -29,7 +31,7 @@ def first_not_finite(model: nn.Module, images: Tensor) -> str:
         return f"the output of layer {found[0]} is the first that is not finite"
     for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None and not parameter.grad.isfinite().all():
-            return f"all outputs are finite, the gradient of {name} is not"
+            return f"{GRADIENT} {name} is not"
     return "the loss, of finite outputs"
 
 

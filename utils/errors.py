@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from utils.signals import ignore_requests_to_save
+
 
 class UserError(Exception):
     """A mistake in a flag or a file: one line that names it and the remedy."""
@@ -48,6 +50,7 @@ def run(main: Callable[[], None]) -> None:
 
     A stop by a signal ends it with 128 and the signal's number, as shells report signals.
     """
+    ignore_requests_to_save()
     try:
         main()
     except UserError as error:

@@ -31,7 +31,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         return list(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no run record of this program: move it away") from error
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SAVE = 1  # larger wishes win
 STOPS = {signal.SIGINT: 2, signal.SIGTERM: 3}  # signal: wish
@@ -70,7 +71,8 @@ def passed_on(processes: Callable[[], list[int]]) -> Iterator[None]:
 
     def pass_on(number: int, frame: object) -> None:
         for process in processes():
-            with_number(process, number)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(process, number)
 
     former = {number: signal.signal(number, pass_on) for number in _HANDLED}
     try:
@@ -80,12 +82,10 @@ def passed_on(processes: Callable[[], list[int]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def with_number(process: int, number: int) -> None:
-    """Send `process` the signal `number`, unless it has ended."""
-    try:
-        os.kill(process, number)
-    except ProcessLookupError:
-        return
+def ignore_requests_to_save() -> None:
+    """Let SIGUSR1, which ends a process by default, do nothing until a training heeds it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def heed_parent_alone(_: int = 0) -> None:
@@ -102,7 +102,8 @@ def heed_parent_alone(_: int = 0) -> None:
 
 
 def _wait_for_parent() -> None:
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()
+    parent = started_by.pid if started_by else os.getppid()
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         continue
     os._exit(0)

@@ -170,6 +170,8 @@ def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
     with excused("the curves"):
         save_curves(run.files.curves, training.rows, title)
     checkpoints.finish()
+    if training.skipped:
+        run.world.say(f"{training.skipped} steps were skipped")
     run.world.say(
         f"best test accuracy {training.best_acc:.2f} % in {training.epoch} epochs; log, "
         f"checkpoints and curves: {run.files.path('*')}"

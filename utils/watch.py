@@ -51,7 +51,7 @@ class RunWatch(Watch):
         finite = largest if self.world.size > 1 else largest + loss
         if finite.isfinite():
             return True
-        line = f"{self._where(1)}: {diagnosis.first_not_finite(self.training.model, images)}"
+        line = f"{self._where(1)}: {self._reason(images)}"
         if not self.skip:
             raise UserError(
                 f"no longer finite in {line}; lower --lr, lengthen --warmup or pass --on_nan skip; "
@@ -78,6 +78,11 @@ class RunWatch(Watch):
 
     def after_evaluation(self) -> None:
         self._agree(due=False)
+
+    def _reason(self, images: Tensor) -> str:
+        """Return what is not finite first, in whichever process it is: gradients are in all."""
+        found = self.world.gather(diagnosis.first_not_finite(self.training.model, images))
+        return next((one for one in found if not one.startswith(diagnosis.GRADIENT)), found[0])
 
     def _leave_out(self, line: str) -> None:
         for buffer, kept in zip(self.training.model.buffers(), self.kept, strict=True):

@@ -96,3 +96,13 @@ def test_the_epochs_scores_are_of_the_steps_taken():
         loader = Spoilt({(0, 0)})
         engine.fit(training, loader, Loader((5,)), Schedule(0.1, 1), WORLD, Bar, seen.append, watch)
     assert seen[0].train.samples == sum(loader.sizes[1:])
+
+
+def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
+    class Second(World):
+        def gather(self, value):
+            return ["all outputs are finite, the gradient of w is not", "the output of layer l"]
+
+    watch = RunWatch(_training(), STEPS, Second(WORLD.device), Signals(), lambda: None)
+    watch.signals.close()
+    assert watch._reason(torch.zeros(2, 4)) == "the output of layer l"
