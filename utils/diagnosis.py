@@ -32,7 +32,7 @@ def first_not_finite(model: nn.Module, images: Tensor) -> str:
     for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             return f"{GRADIENT} {name} is not"
-    return "the loss, of finite outputs"
+    return "outputs and gradients are finite, the loss or the sum of squared gradients is not"
 
 
 @contextmanager

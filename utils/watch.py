@@ -46,10 +46,10 @@ class RunWatch(Watch):
 
     def passes(self, images: Tensor, loss: Tensor) -> bool:
         gradients = [p.grad for p in self.training.model.parameters() if p.grad is not None]
-        largest = get_total_norm(gradients, float("inf"))
+        size = get_total_norm(gradients)
         # Averaged gradients are the same on all processes, which therefore decide alike.
-        finite = largest if self.world.size > 1 else largest + loss
-        if finite.isfinite():
+        value = size if self.world.size > 1 else size + loss
+        if value.isfinite():
             return True
         line = f"{self._where(1)}: {self._reason(images)}"
         if not self.skip:

@@ -61,18 +61,19 @@ class Stress:
     def undisturbed(self) -> None:
         """Train without kills, if that has not been done; note the seconds that takes."""
         if self.state["seconds"] is None:
-            whole = self.finish("whole")
-            self.state["starting"] = self.finish("whole")  # there is nothing left to train
-            self.state["seconds"] = whole - self.state["starting"]
+            began = time.perf_counter()
+            process, record = self.start("whole"), self.folder / "digits" / f"{STEM}whole.json"
+            while process.poll() is None and not record.exists():
+                time.sleep(0.01)
+            self.state["starting"] = time.perf_counter() - began
+            self.finish(process)
+            self.state["seconds"] = time.perf_counter() - began - self.state["starting"]
             self.note()
 
-    def finish(self, name: str) -> float:
-        """Let the run `name` come to its end; return the seconds it took."""
-        began = time.perf_counter()
-        process = self.start(name)
+    def finish(self, process: subprocess.Popen) -> None:
+        """Let a run come to its end."""
         out, _ = process.communicate()
         assert process.returncode == 0, out
-        return time.perf_counter() - began
 
     def wait(self, process: subprocess.Popen, kills: int) -> None:
         """Wait for a random moment: before the first step once in five times, else some epochs on.
@@ -153,7 +154,7 @@ def stress(args: argparse.Namespace) -> int:
             return args.kills - len(run.state["deaths"])
         run.kill(number, args.kills)
     if not run.state["ended"]:
-        run.finish("broken")
+        run.finish(run.start("broken"))
     deaths = run.state["deaths"]
     different = run.differences()
     slowest = max((death["seconds"] for death in deaths), default=0.0)

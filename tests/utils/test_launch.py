@@ -52,8 +52,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path, number):
+def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path):
     script, ready = tmp_path / "spawning.py", tmp_path / "ready"
     script.write_text(SPAWNING)
     ready.mkdir()
@@ -65,6 +64,6 @@ def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path, number)
     )
     while len(list(ready.iterdir())) < 2 and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (128 + number, "saved\n")
+    assert (process.returncode, err) == (143, "saved\n")
