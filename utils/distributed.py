@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -182,7 +183,7 @@ class ProcessGroup(World):
 
     def close(self) -> None:
         # A wrapped model lives on in a cycle and keeps the group's threads, which abort a process
-        # that ends while they let go of the last exchange. Without it the group waits for them.
+        # that ends while they let go of the last exchange. Without it they end with the group.
         gc.collect()
         dist.destroy_process_group()
 
@@ -190,6 +191,9 @@ class ProcessGroup(World):
         if error is None or isinstance(error, Stopped):
             self.close()
         elif isinstance(error, RuntimeError) and _is_failed_exchange(error):
+            if dist.get_backend() == "gloo":  # NCCL's group would wait for the peer
+                traceback.clear_frames(error.__traceback__)  # they hold the wrapped model
+                self.close()
             raise UserError(
                 f"process {self.rank} of {self.size} lost the others ({_reason(error)}): one of "
                 f"them ended, or took longer than --timeout {self.timeout:g} s; its own output "
@@ -208,8 +212,19 @@ def _average_in_bf16(state, bucket):
 
 
 def _is_failed_exchange(error: RuntimeError) -> bool:
-    known = ("gloo", "NCCL", "ProcessGroup", "Connection", "Broken pipe", "imed out")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in known)
+    """Whether an exchange raised `error`: by where it did, or (in a backward pass) by the text."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    asked = any(frame.f_globals.get("__name__") == dist.all_reduce.__module__ for frame in frames)
+    known = (
+        "gloo",
+        "NCCL",
+        "ProcessGroup",
+        "Connection",
+        "Broken pipe",
+        "imed out",
+        "pair closure",
+    )
+    return asked or isinstance(error, dist.DistError) or any(word in str(error) for word in known)
 
 
 def _reason(error: Exception) -> str:
@@ -288,6 +303,10 @@ def _enter(
     place: Place, backend: str, rank: int, size: int, device: torch.device, timeout: float
 ) -> World:
     """Return the world of process `rank`, once all have come to `place`."""
+    # Loaded later, as DistributedDataParallel does, its functions would take the group for their
+    # default argument, and it would never end: see `ProcessGroup.close`.
+    import torch.distributed.nn  # noqa: F401
+
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:

@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
 from tests import ranks
-from utils.distributed import World, join
+from utils.distributed import ProcessGroup, World, join
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -34,6 +35,25 @@ def test_a_local_rank_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="--local_rank.*torchrun"):
         join(local_rank=1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Application timeout caused pair closure",
+        "[/src/gloo/pair.cc:5] Connection closed by peer [127.0.0.1]:9. This is typical",
+        "[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL",
+    ],
+)
+def test_a_failed_exchange_is_told_from_other_errors(monkeypatch, message):
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    with (
+        pytest.raises(UserError, match="process 1 of 2 lost the others .*--timeout 600 s"),
+        ProcessGroup(CPU, 1, 2),
+    ):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="shapes"), ProcessGroup(CPU, 1, 2):
+        raise RuntimeError("shapes do not fit")
 
 
 @pytest.mark.parametrize("missing", ["MASTER_ADDR", "MASTER_PORT", "RANK"])
@@ -85,6 +105,11 @@ def _gradients(net, model, x, y, weight=1.0):
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 
+def _threads():
+    """The names of this process's threads, where the system tells."""
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+
+
 def _refusal(world):
     """What a process is told when the first one cannot prepare."""
 
@@ -114,8 +139,9 @@ def _process(folder):
     world.prepare((folder / "prepared").touch)
     results["prepared"] = (folder / "prepared").exists()
     results["refused"] = _refusal(world)
-    torch.save(results, folder / f"{world.rank}.pt")
     world.close()
+    results["threads"] = _threads()
+    torch.save(results, folder / f"{world.rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +174,11 @@ def test_every_process_learns_what_the_others_have(results):
         assert result["ranks"] == [{"rank": 0}, {"rank": 1}]
         assert result["shared"] == "from 0"
         assert result["least"] == 6
+
+
+def test_no_thread_outlives_the_group(results):
+    for result in results:  # it would abort a process that ends meanwhile
+        assert not any("gloo" in name for name in result["threads"])
 
 
 def test_the_first_process_prepares_for_all_or_refuses_for_all(results):
