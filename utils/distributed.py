@@ -188,7 +188,10 @@ class ProcessGroup(World):
         dist.destroy_process_group()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, Stopped):
+        if error is None:
+            self.close()
+        elif isinstance(error, Stopped):
+            traceback.clear_frames(error.__traceback__)  # they hold the wrapped model
             self.close()
         elif isinstance(error, RuntimeError) and _is_failed_exchange(error):
             if dist.get_backend() == "gloo":  # NCCL's group would wait for the peer
