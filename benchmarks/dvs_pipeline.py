@@ -152,7 +152,7 @@ def print_table(title: str, times: dict[str, float], unit: str, scale: float) ->
 
 
 def load_array(path: Path) -> np.ndarray:
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         return arrays["arr_0"]
 
 

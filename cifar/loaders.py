@@ -46,8 +46,8 @@ class Images:
 def build_data(args: Namespace, world: World) -> Data:
     """Return the data set `--dataset` names, read from `--path`, as this process's loaders.
 
-    Read from `args`: dataset, path, workers, train_batch, test_batch, manualSeed, and for event
-    recordings timesteps and pin_memory; `mean` and `std`, where given, replace the data set's own.
+    Read from `args`: dataset, path, workers, train_batch, test_batch, sync_bn, manualSeed, and for
+    event recordings timesteps and pin_memory; `mean` and `std`, where given, replace the set's own.
     Raises UserError for an unknown name, for missing or damaged data, and for more processes than
     samples in a batch or in the training set.
     """
@@ -135,9 +135,7 @@ def _torchvision_images(
     dataset_class: type[CIFAR10], statistics: Statistics, args: Namespace, world: World
 ) -> Images:
     """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
-    if world.is_main:
-        _download(dataset_class, args.path)
-    world.barrier()
+    world.prepare(lambda: _download(dataset_class, args.path))
     train, test = (dataset_class(args.path, train=half, download=False) for half in (True, False))
     return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
 
@@ -165,7 +163,8 @@ def _batched(images: Images, args: Namespace, world: World) -> Data:
     mean, std = _statistics(images, args)
     normalise = Normalise(mean, std, world.device)
     train, test = images.train.to(world.device), images.test.to(world.device)
-    parts = train_spans(len(train), args.train_batch, world.rank, world.size)
+    each = 1 if args.sync_bn else 2
+    parts = train_spans(len(train), args.train_batch, world.rank, world.size, each)
     train_loader = TrainImages(train, normalise, images.augmentation, parts, args.manualSeed)
     parts = test_spans(len(test), args.test_batch, world.rank, world.size)
     return Data(

@@ -18,9 +18,8 @@ from utils.errors import run  # noqa: E402
 def main() -> None:
     """Parse the command line, join the other processes and do what it says."""
     args = build_parser(multi=True).parse_args()
-    world = join(args.local_rank)
-    train.main(args, world)
-    world.close()
+    with join(args.local_rank, args.timeout) as world:
+        train.main(args, world)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from utils.distributed import TIMEOUT
 from utils.flags import FlagParser, above, at_least, between, fraction
-from utils.run_flags import add_engine, add_files, add_neurons, add_threshold_sum, add_training
+from utils.run_flags import add_engine, add_exchange, add_files, add_neurons, add_training
 
 
 def build_parser(multi: bool) -> argparse.ArgumentParser:
@@ -23,9 +24,10 @@ def build_parser(multi: bool) -> argparse.ArgumentParser:
     files.add_argument("--name", default="", help="suffix of this run's file names")
     add_files(files, "<checkpoint>/<dataset>/")
     add_engine(parser.add_argument_group("computation"))
-    parser.set_defaults(local_rank=-1, Vth_grad_sum=False, print_freq=None)
+    parser.set_defaults(local_rank=-1, sync_bn=False, grad_compression="none", timeout=TIMEOUT)
+    parser.set_defaults(Vth_grad_sum=False, print_freq=None)
     if multi:
-        _add_processes(parser.add_argument_group("several processes"))
+        add_exchange(parser.add_argument_group("several processes"))
         parser.set_defaults(lr=0.05)
     return parser
 
@@ -60,8 +62,3 @@ def _add_batches(group) -> None:
     group.add_argument(
         "--manualSeed", type=between(0, 2**31), help="drawn from 1..10000 if not given"
     )
-
-
-def _add_processes(group) -> None:
-    group.add_argument("--local_rank", "--local-rank", type=int, help="given by the launcher")
-    add_threshold_sum(group)

@@ -11,7 +11,7 @@ from torch import nn
 from cifar import loaders
 from models import NeuronSetting, UnknownModel, create_model, list_models
 from models.registry import unknown
-from utils import checkpoint, random_state
+from utils import random_state, resume
 from utils.distributed import World
 from utils.errors import UserError, flag_errors
 from utils.run import Run, choose_seed, configure
@@ -26,7 +26,7 @@ def prepare(args: Namespace, world: World) -> Run:
     """
     files = _files(args)
     setting = _setting(args, world)
-    content = checkpoint.load(files.folder / args.resume) if args.resume else None
+    content = resume.read(args, files, world)
     args.manualSeed = choose_seed(args.manualSeed, content, world)
     data = loaders.build_data(args, world)
     random_state.seed(args.manualSeed)
@@ -58,9 +58,11 @@ def _setting(args: Namespace, world: World) -> NeuronSetting:
             f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
             f"{expected}: preresnet is for images, vgg for events"
         )
-    if args.timesteps == 1 and args.train_batch < 2 * world.size:
+    least = 2 if args.sync_bn else 2 * world.size
+    if args.timesteps == 1 and args.train_batch < least:
         raise UserError(
-            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images"
+            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images, "
+            "unless they share BatchNorm (--sync_bn)"
         )
     return setting
 

@@ -10,7 +10,7 @@ from torch import nn
 from models.thresholds import load_thresholds
 from utils import checkpoint
 from utils.distributed import World
-from utils.errors import UserError, flag_errors
+from utils.errors import UserError, first_line, flag_errors
 
 
 def load_weights(model: nn.Module, path: Path, world: World) -> None:
@@ -35,8 +35,11 @@ def load_Vth(model: nn.Module, path: Path, world: World) -> None:
     thresholds = checkpoint.read(path, "--load_Vth")
     if not isinstance(thresholds, dict):
         raise UserError(f"{where}: no thresholds by name; write some with --calculate_Vth")
-    with flag_errors(where):
-        load_thresholds(model, thresholds)
+    try:
+        with flag_errors(where):
+            load_thresholds(model, thresholds)
+    except (ArithmeticError, RuntimeError, TypeError) as error:  # numbers no threshold can hold
+        raise UserError(f"{where}: no thresholds ({first_line(error)})") from error
     values = [neuron.Vth.item() for neuron in model.neurons().values()]
     world.say(f"thresholds: {len(values)} from {path.name}, {min(values):.4g} to {max(values):.4g}")
 

@@ -21,6 +21,8 @@ from utils.images import Normalise
 from utils.loader import Batch, Data, Loader
 from utils.order import Span, epoch_generator, test_spans, train_spans
 from utils.random_state import drawing_from
+from utils.signals import heed_parent_alone
+from utils.workers import dead_loader
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Key = tuple[int, int]  # epoch, row among the samples
@@ -89,17 +91,17 @@ def collate(items: Sequence[Decoded]) -> Collated:
 
 
 class Keys:
-    """The keys of each batch of the epoch chosen; `order` gives an epoch's rows."""
+    """The keys of each batch of the epoch chosen from `first` on; `order` gives an epoch's rows."""
 
     def __init__(self, spans: Sequence[Span], order: Callable[[int], np.ndarray]) -> None:
-        self.spans, self.order, self.epoch = spans, order, 0
+        self.spans, self.order, self.epoch, self.first = spans, order, 0, 0
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __iter__(self) -> Iterator[list[Key]]:
         rows = self.order(self.epoch)
-        for start, stop in self.spans:
+        for start, stop in self.spans[self.first :]:
             yield [(self.epoch, row) for row in rows[start:stop].tolist()]
 
 
@@ -124,12 +126,17 @@ class FolderLoader(Loader):
             collate_fn=collate,
             pin_memory=world.device.type == "cuda",
             persistent_workers=workers > 0,
+            worker_init_fn=heed_parent_alone,
             generator=torch.Generator(),  # or each epoch would draw from the process's own
         )
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        self.keys.epoch = epoch
+        self.keys.epoch, self.keys.first = epoch, 0
+
+    def begin_at(self, batch: int) -> None:
+        super().begin_at(batch)
+        self.keys.first = batch
 
     def batches(self) -> Iterable[Batch]:
         for images, labels, faults in self._collated():
@@ -142,12 +149,9 @@ class FolderLoader(Loader):
         try:
             yield from self.loader
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"--workers {self.loader.num_workers}: a loader process was killed (memory or "
-                "shared memory too small?); lower it"
-            ) from error
+            if fault := dead_loader(error, self.loader.num_workers):
+                raise fault from error
+            raise
 
     def _report(self, faults: Sequence[str]) -> None:
         for fault in faults:
@@ -195,7 +199,8 @@ def build_calibration(args: Namespace, world: World) -> tuple[FolderLoader, int]
 def _train_loader(args: Namespace, world: World, samples: Sequence[Sample]) -> FolderLoader:
     transform = train_transform(args.image_size, args.min_crop, flip=not args.no_flip)
     images = Images(samples, transform, args.manualSeed, args.skip_bad_images)
-    spans = train_spans(len(samples), args.batch_size, world.rank, world.size)
+    each = 1 if args.sync_bn else 2
+    spans = train_spans(len(samples), args.batch_size, world.rank, world.size, each)
     keys = Keys(spans, _shuffle(len(samples), args.manualSeed))
     return FolderLoader(images, keys, world, args.workers, args.skip_bad_images)
 

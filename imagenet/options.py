@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from utils.flags import FlagParser, at_least, between, fraction
-from utils.run_flags import add_engine, add_files, add_neurons, add_threshold_sum, add_training
+from utils.run_flags import add_engine, add_exchange, add_files, add_neurons, add_training
 
 FOLDER = "<checkpoint>/imagenet/"
 
@@ -84,4 +84,4 @@ def _add_processes(group) -> None:
     group.add_argument(
         "--nproc", type=at_least(1), help="processes of a node: all GPUs, or 1 without a GPU"
     )
-    add_threshold_sum(group)
+    add_exchange(group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import torch
 from utils.distributed import World, connect, join, single_process
 from utils.errors import UserError
 from utils.launch import spawn
+from utils.meeting import free_port
 
 _MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at
 
@@ -37,12 +38,16 @@ def start(work: Work, args: Namespace) -> None:
 
     Raises `UserError` where they contradict each other or this machine.
     """
+    if layout := _launched(args):
+        with join(args.local_rank, args.timeout) as world:
+            work(_shares(args, layout), world)
+        return
     layout = _layout(args)
     args = _shares(args, layout)
+    args.dist_url = _meeting_point(args.dist_url, layout)
     if layout.size == 1:
-        world = _alone(args)
-        work(args, world)
-        world.close()
+        with _alone(args) as world:
+            work(args, world)
     elif args.multiprocessing_distributed:
         spawn(_process, layout.per_node, work, args, layout)
     else:
@@ -56,22 +61,31 @@ def _process(index: int, work: Work, args: Namespace, layout: Layout) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // layout.per_node))
     backend = args.dist_backend if device.type == "cuda" else "gloo"
     rank = layout.node * layout.per_node + index
-    world = connect(args.dist_url, backend, rank, layout.size, device)
-    work(args, world)
-    world.close()
+    with connect(args.dist_url, backend, rank, layout.size, device, args.timeout) as world:
+        work(args, world)
 
 
 def _alone(args: Namespace) -> World:
-    """Return the world of a process that starts no other: torchrun's, if that started this one."""
+    """Return the world of a process that starts no other, and that no launcher started."""
     if args.gpu is not None:
         return World(_device(args.gpu))
     if args.multiprocessing_distributed:
         return single_process()
-    world = join()
+    world = join(args.local_rank, args.timeout)
     others = torch.cuda.device_count() - world.size
     if world.size == 1 and others > 0:
         world.say(f"note: {others} more GPUs here; --multiprocessing-distributed uses them all")
     return world
+
+
+def _launched(args: Namespace) -> Layout | None:
+    """Return the layout of the launcher that started this process, unless flags give another."""
+    by_flags = args.multiprocessing_distributed or args.gpu is not None or args.nproc
+    if by_flags or (args.world_size, args.rank) != (-1, -1) or "WORLD_SIZE" not in os.environ:
+        return None
+    size = int(os.environ["WORLD_SIZE"])
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    return Layout(size // per_node, int(os.environ.get("GROUP_RANK", 0)), per_node)
 
 
 def _layout(args: Namespace) -> Layout:
@@ -108,7 +122,6 @@ def _shares(args: Namespace, layout: Layout) -> Namespace:
         | {
             "batch_size": args.batch_size * layout.nodes,
             "workers": -(-args.workers // layout.per_node),
-            "dist_url": _meeting_point(args.dist_url, layout),
         }
     )
 
@@ -119,9 +132,7 @@ def _meeting_point(url: str, layout: Layout) -> str:
         return url
     if layout.nodes > 1:
         raise UserError(f"--dist-url {url}: several nodes need tcp://<address of node 0>:<port>")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def _device(gpu: int) -> torch.device:

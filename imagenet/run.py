@@ -9,7 +9,7 @@ from torch import nn
 
 from imagenet import handover, loaders
 from models import NeuronSetting, create_model, list_models
-from utils import checkpoint, random_state
+from utils import random_state, resume
 from utils.distributed import World
 from utils.errors import UserError, flag_errors
 from utils.loader import Data
@@ -27,7 +27,7 @@ def prepare(args: Namespace, world: World) -> Run:
     Raises `UserError` before anything is written.
     """
     files, setting = RunFiles(folder(args), args.name or args.arch), read_setting(args)
-    content = checkpoint.load(files.folder / args.resume) if args.resume else None
+    content = resume.read(args, files, world)
     args.manualSeed = choose_seed(args.manualSeed, content, world)
     data = loaders.build_data(args, world)
     random_state.seed(args.manualSeed)

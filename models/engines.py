@@ -8,6 +8,7 @@ import torch
 
 from models.folded import FoldedEngine
 from models.kernels import CompilerError, Kernels, compiled
+from models.sync import alone, over_processes
 
 ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
@@ -34,6 +35,7 @@ class Choice:
     compiled: bool
     notes: tuple[str, ...] = ()
     evaluates_folded: bool = True
+    sync_bn: bool = False
 
     def driver(self, training: bool) -> FoldedEngine | None:
         """What drives a forward pass: the folded engine, or None for the unrolled one."""
@@ -44,7 +46,10 @@ class Choice:
         """The engine, precision and compiler in one line."""
         labels = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
         fused = ", compiled" if self.compiled else ""
-        return f"engine {self.name} ({labels[self.name]}{fused}), precision {self.precision}"
+        shared = ", BatchNorm over all processes" if self.sync_bn else ""
+        return (
+            f"engine {self.name} ({labels[self.name]}{fused}), precision {self.precision}{shared}"
+        )
 
 
 def choose(
@@ -55,12 +60,14 @@ def choose(
     compile: str = "auto",
     dropout: float = 0.0,
     image_steps: int = 0,
+    sync_bn: bool = False,
 ) -> Choice:
     """The engine asked for, or by default the fastest exact one.
 
     `dropout` is the network's probability while it trains; `image_steps` how many images times
-    timesteps the run will present, by which `compile="auto"` decides. Raises `ValueError` naming
-    the flag for a value that is not offered.
+    timesteps the run will present, by which `compile="auto"` decides; `sync_bn` takes BatchNorm
+    statistics over all processes. Raises `ValueError` naming the flag for a value that is not
+    offered.
     """
     for flag, value, known in (
         ("engine", engine or "folded", ENGINES),
@@ -94,8 +101,10 @@ def choose(
         kernels or Kernels(),
         torch.bfloat16 if precision == "bf16" else None,
         approximate=engine == "rate",
+        sum=over_processes if sync_bn else alone,
     )
-    return Choice(engine, precision, folded, kernels is not None, tuple(notes), not asked)
+    compiles = kernels is not None
+    return Choice(engine, precision, folded, compiles, tuple(notes), not asked, sync_bn)
 
 
 def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bool:

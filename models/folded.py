@@ -20,6 +20,7 @@ from models.dynamics import Dynamics, weighted_mean
 from models.folded_unit import Norm, Unit
 from models.kernels import Kernels
 from models.linear_maps import Conv2d, Linear
+from models.sync import Sum, alone
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,15 @@ class FoldedEngine:
     """How trains are computed: T, operand type, elementwise kernels, and whether exactly.
 
     `dtype` None computes in the parameters' type; `approximate` drops the temporal covariances of
-    convolution weights (the `rate` engine).
+    convolution weights (the `rate` engine); `sum` adds what makes up a BatchNorm's means over the
+    processes that share a batch.
     """
 
     timesteps: int
     kernels: Kernels
     dtype: torch.dtype | None = None
     approximate: bool = False
+    sum: Sum = alone
 
     def compute(self, parameter: torch.dtype) -> torch.dtype:
         return self.dtype or parameter

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
 from models.linear_maps import Conv2d, Linear
+from models.sync import Sum
 
 
 def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -77,13 +78,16 @@ class Normalise(Function):
 
     dy_t = gamma/sigma * (g - m1 - m2 * yh_t),  m1 = <g>,  m2 = <g * yh_u>
     dbeta = T * sum g,  dgamma = T * sum g * yh_u
-    Running statistics (`batch_statistics=False`) are constants: `dy_t = gamma/sigma * g`.
+    Running statistics (`batch_statistics=False`) are constants: `dy_t = gamma/sigma * g`. The
+    means are over all processes that share the batch, the sums over one: `sum` is between them.
     """
 
     @staticmethod
-    def forward(ctx, u, v, k, gamma, beta, means: Means, shape, timesteps, batch_statistics):
+    def forward(
+        ctx, u, v, k, gamma, beta, means: Means, shape, timesteps, batch_statistics, sum: Sum
+    ):
         ctx.save_for_backward(gamma, *means)
-        ctx.timesteps, ctx.batch_statistics = timesteps, batch_statistics
+        ctx.timesteps, ctx.batch_statistics, ctx.sum = timesteps, batch_statistics, sum
         ctx.set_materialize_grads(False)
         return handle(gamma, shape)
 
@@ -91,18 +95,19 @@ class Normalise(Function):
     @once_differentiable
     def backward(ctx, grad: Tensor | None):
         if grad is None:
-            return (None,) * 9
+            return (None,) * 10
         gamma, mean_u, mean_v, inv_std = ctx.saved_tensors
         g, slope = rows(grad), gamma * inv_std
         total, dot = g.sum(0), (g * mean_u).sum(0)
         dgamma, dbeta = ctx.timesteps * dot, ctx.timesteps * total
         if not ctx.batch_statistics:
             dy = unrows(slope * g, grad.shape)
-            return dy, dy, None, dgamma, dbeta, None, None, None, None
-        base, tilt = slope * (g - total / len(g)), slope * dot / len(g)
+            return dy, dy, None, dgamma, dbeta, *(None,) * 5
+        total, dot, count = ctx.sum(total, dot, total.new_full((), len(g)))
+        base, tilt = slope * (g - total / count), slope * dot / count
         dy_u = unrows(base - tilt * mean_u, grad.shape)
         dy_v = dy_u if mean_v is None else unrows(base - tilt * mean_v, grad.shape)
-        return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, None, None, None, None
+        return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, *(None,) * 5
 
 
 class NormaliseBranch(Function):
@@ -115,10 +120,10 @@ class NormaliseBranch(Function):
 
     @staticmethod
     def forward(
-        ctx, u, v, k_y, k_q, gamma, beta, means: Means, C, timesteps: int, batch_statistics: bool
+        ctx, u, v, k_y, k_q, gamma, beta, means: Means, C, timesteps, batch_statistics, sum: Sum
     ):
         ctx.save_for_backward(gamma, *means, C)
-        ctx.timesteps, ctx.batch_statistics = timesteps, batch_statistics
+        ctx.timesteps, ctx.batch_statistics, ctx.sum = timesteps, batch_statistics, sum
         ctx.set_materialize_grads(False)
         return handle(gamma, u.shape), handle(gamma, u.shape), handle(gamma, gamma.shape)
 
@@ -126,23 +131,25 @@ class NormaliseBranch(Function):
     @once_differentiable
     def backward(ctx, dy_u: Tensor | None, dy_v: Tensor | None, k: Tensor | None):
         if dy_u is None:
-            return (None,) * 10
+            return (None,) * 11
         gamma, mean_u, mean_v, inv_std, C = ctx.saved_tensors
         a, slope = rows(dy_u), gamma * inv_std
-        m1, m2 = a.mean(0), (a * mean_u).mean(0)
+        total, dot = a.sum(0), (a * mean_u).sum(0)
         if k is not None and C is not None:
-            m2 = m2 + k * C * inv_std
-        count = ctx.timesteps * len(a)
-        dgamma, dbeta = count * m2, count * m1
+            dot = dot + len(a) * k * C * inv_std
+        dgamma, dbeta = ctx.timesteps * dot, ctx.timesteps * total
         k_y = None if k is None else slope * k
-        m1, m2 = (m1, m2) if ctx.batch_statistics else (0.0, 0.0 * m2)
+        m1, m2 = 0.0, 0.0 * dot
+        if ctx.batch_statistics:
+            total, dot, count = ctx.sum(total, dot, total.new_full((), len(a)))
+            m1, m2 = total / count, dot / count
 
         def through(dy: Tensor, mean: Tensor) -> Tensor:
             return unrows(slope * (rows(dy) - m1 - m2 * mean), dy.shape)
 
         dq_u = through(dy_u, mean_u)
         dq_v = through(dy_v, mean_u if mean_v is None else mean_v)
-        return dq_u, dq_v, k_y, -slope * m2 * inv_std, dgamma, dbeta, None, None, None, None
+        return dq_u, dq_v, k_y, -slope * m2 * inv_std, dgamma, dbeta, *(None,) * 5
 
 
 class Weigh(Function):
@@ -181,6 +188,8 @@ class Weigh(Function):
                 if k is not None and Q is not None:
                     dW.addcmul_(k.view(-1, *(1,) * (weight.dim() - 1)), Q.to(weight.dtype))
             dW = dW if amplitude is None else dW.mul_(amplitude)
+            if dW.stride() != weight.stride():  # buckets of gradients have the weight's
+                dW = torch.empty_like(weight).copy_(dW)
         if ctx.needs_input_grad[2]:
             dbias = weight.new_zeros(ctx.bias_shape)
             if not spec.bias_cancels:

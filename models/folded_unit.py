@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models import folded_grad as grad
+from models import sync
 from models.dynamics import Affine, Dynamics, Folded, Statistics, accumulator
 from models.folded_grad import Means, rows, unrows
 
@@ -31,22 +32,24 @@ class Norm:
     momentum: float
     eps: float
 
-    def affine(self, of: Statistics | None, samples: int) -> Affine:
+    def affine(self, of: Statistics | None, samples: int, shared: bool = False) -> Affine:
         """The map of a current with these statistics, None in evaluation; running ones follow.
 
         `samples` is the number of values a channel that they stand for (T*N*H*W, whether or not
-        the current is static), for the unbiased running variance. Raises `ValueError` for one.
+        the current is static), for the unbiased running variance; where the batch is `shared`,
+        statistics become those of all processes. Raises `ValueError` for one value alone.
         """
         if of is None:
             var, mean = self.running_var, self.running_mean
         else:
-            if samples == 1:
+            if samples == 1 and not shared:
                 raise ValueError("a BatchNorm in training needs more than 1 value a channel")
             mean, var = of.mean, of.var
+            if shared:
+                mean, var, samples = sync.statistics(mean, var, samples)
             if self.running_mean is not None:
-                unbiased = var * (samples / (samples - 1))
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+                running = self.running_mean, self.running_var
+                sync.follow(*running, mean, var, samples, self.momentum)
         # Detached: the compiler would make one kernel a layer width out of bare parameters.
         return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
 
@@ -83,7 +86,7 @@ class Unit:
         Vth: Tensor,
         d: Dynamics,
     ) -> None:
-        self.kernels, self.T = engine.kernels, engine.timesteps
+        self.kernels, self.T, self.sum = engine.kernels, engine.timesteps, engine.sum
         self.norm, self.Vth, self.d = norm, Vth, d
         self.compute = branches[0].train.values.dtype
         self.differentiable = torch.is_grad_enabled()
@@ -162,7 +165,8 @@ class Unit:
         if norm is None:
             return None, None
         statistics = self.kernels.statistics_(y, centres) if norm.training else None
-        affine = norm.affine(statistics, self.T * y.shape[1])
+        shared = self.sum is not sync.alone
+        affine = norm.affine(statistics, self.T * y.shape[1], shared)
         return affine, statistics.time_mean if centres else None
 
     def _shaped(self, spikes: Tensor) -> Tensor:
@@ -233,6 +237,7 @@ class Unit:
                     self.shape,
                     self.T,
                     self.norm.training,
+                    self.sum,
                 ),
             )
         return grad.Fire.apply(self.Vth, folded.inside, folded.above, self.d, self.shape, *z)
@@ -260,5 +265,5 @@ class Unit:
         if own is None:
             return u, v, k_y
         return grad.NormaliseBranch.apply(
-            u, v, k_y, k_q, own.gamma, own.beta, term.means, term.C, self.T, own.training
+            u, v, k_y, k_q, own.gamma, own.beta, term.means, term.C, self.T, own.training, self.sum
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from models.dynamics import Dynamics
 from models.folded import Train
 from models.neuron import Neuron
 from models.setting import NeuronSetting
+from models.sync import BatchNormOverProcesses
 
 NeuronBuilder = Callable[[NeuronSetting], Neuron]
 
@@ -39,7 +41,11 @@ class Network(nn.Module):
         # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
         unrolled = self.choice.driver(self.training) is None
         autocast = unrolled and self.choice.precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        shared = unrolled and self.choice.sync_bn
+        with (
+            torch.autocast(images.device.type, torch.bfloat16, enabled=autocast),
+            BatchNormOverProcesses() if shared else nullcontext(),
+        ):
             return super().__call__(images)
 
     def configure(self, **choices) -> list[str]:

@@ -166,13 +166,14 @@ class PreActResNet(Skeleton, Network):
         precision: str = "fp32",
         compile: str = "auto",
         image_steps: int = 0,
+        sync_bn: bool = False,
     ) -> list[str]:
         """Choose the precision; raises `ValueError` for what concerns spike trains alone."""
         for flag, value, default in (("engine", engine, None), ("compile", compile, "auto")):
             if value not in (default, "off"):
                 raise ValueError(f"--{flag} {value}: is for spike trains, which an ANN has not")
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        self.choice = engines.choose(1, device, "unrolled", precision)
+        self.choice = engines.choose(1, device, "unrolled", precision, sync_bn=sync_bn)
         return list(self.choice.notes)
 
     def engine_line(self) -> str:

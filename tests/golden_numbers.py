@@ -17,7 +17,7 @@ FOLDER = Path(os.environ.get("DSR_GOLDEN") or Path(__file__).parent / "golden")
 
 
 def load(name: str) -> dict[str, np.ndarray]:
-    with np.load(FOLDER / f"{name}.npz") as archive:
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as archive:
         return dict(archive)
 
 

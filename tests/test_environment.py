@@ -16,6 +16,7 @@ echo "$*" >>"$CALLS"
 case "$1 ${2:-}" in
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-c "*) exit "${TOO_OLD:-0}" ;;
+    "-m ruff") exit "${RUFF_FAILS:-0}" ;;
     "-m pip") [[ $3 != install ]] || exit "${PIP_FAILS:-0}" ;;
 esac
 """
@@ -133,6 +134,13 @@ def test_continuous_integration_keeps_its_environment_between_checkouts(checkout
     assert len(list((tmp_path / "cache" / "dsr").iterdir())) == 2
 
 
-def test_continuous_integration_elsewhere_is_test_sh(checkout):
+def test_continuous_integration_elsewhere_uses_the_environment_of_test_sh(checkout):
     _, calls = checkout.run(".ci/run", "-x")
     assert calls[-1] == "-m pytest -x" and (checkout.folder / ".venv").is_dir()
+
+
+def test_continuous_integration_checks_the_code_before_it_tests(checkout):
+    _, calls = checkout.run(".ci/run")
+    assert calls[-3:] == ["-m ruff check", "-m ruff format --check", "-m pytest"]
+    result, calls = checkout.run(".ci/run", RUFF_FAILS="1")
+    assert result.returncode == 1 and calls[-1] == "-m ruff check"

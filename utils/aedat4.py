@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.events import SIZE, Events
+
+_LONGEST_HEADER = 1 << 20
+_DESCRIPTION = re.compile(rb"<dv\b.*</dv>", re.DOTALL)
 
 
 def read_aedat4(path: str | Path) -> Events:
@@ -32,10 +38,31 @@ def _event_packets(path: str | Path) -> list[np.ndarray]:
         import aedat
     except ImportError as error:
         raise UserError(f"{path}: AEDAT 4 needs a reader: pip install aedat") from error
+    _check_header(path)
     try:
         decoder = aedat.Decoder(str(path))
         kinds = decoder.id_to_stream().items()
         stream = min((key for key, value in kinds if value["type"] == "events"), default=None)
         return [packet["events"] for packet in decoder if packet["stream_id"] == stream]
-    except (RuntimeError, OSError, ValueError) as error:  # what the package raises on damage
-        raise UserError(f"{path}: damaged AEDAT 4 file ({error})") from error
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the package panics on some damage, which is no Exception
+        raise UserError(f"{path}: damaged AEDAT 4 file ({first_line(error)})") from error
+
+
+def _check_header(path: str | Path) -> None:
+    """Raise UserError where the description of the streams is cut off or no text.
+
+    The package ends the whole process when it meets such a one.
+    """
+    with Path(path).open("rb") as file:
+        file.readline()
+        (length,) = struct.unpack("<I", file.read(4).ljust(4, b"\0"))
+        header = file.read(min(length, _LONGEST_HEADER))
+    description = _DESCRIPTION.search(header)
+    try:
+        ElementTree.fromstring(description[0].decode() if description else "")
+    except (UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise UserError(
+            f"{path}: damaged AEDAT 4 file (no description of its streams: {error})"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from utils.disk import write_atomically
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 _PREFIX = "module."
 _SHOWN = 4
+_NUMBER = (int, float, Tensor)
+_KINDS = {  # of what a checkpoint may hold besides its state_dict
+    "epoch": int,
+    "step": int,
+    "steps": int,
+    "iteration": int,
+    "skipped": int,
+    "manualSeed": int,
+    "acc": _NUMBER,
+    "best_acc": _NUMBER,
+    "acc1": _NUMBER,
+    "best_acc1": _NUMBER,
+    "model": str,
+    "arch": str,
+    "setting": dict,
+    "optimizer": dict,
+    "optimizer_names": list,
+    "random_states": list,
+    "parts": list,
+    "rows": list,
+}
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -29,8 +51,11 @@ def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
     """
     content = read(path, flag)
     state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not _is_state(state):
         raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict of tensors")
+    for key, kind in _KINDS.items():
+        if key in content and not _is_a(kind, content[key]):
+            raise UserError(f"{flag} {path.name}: damaged or foreign, its {key} is of another kind")
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
 
@@ -43,6 +68,7 @@ def read(path: Path, flag: str) -> Any:
     if not path.is_file():
         raise UserError(f"{flag} {path.name}: no such file in {path.parent}; {_present(path)}")
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error says all there is to say
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -51,6 +77,39 @@ def read(path: Path, flag: str) -> Any:
             f"{flag} {path.name}: truncated, unreadable or no file of tensors; use an intact "
             "copy, for example the _best.pth beside a checkpoint"
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise an exception for a zip file that is not as `torch.save` writes it.
+
+    Torch compares no check sums, and would unpack what a few bytes are said to be. Files of the
+    older form, which are no zip files, have no sums to compare.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("compressed")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("overlapping")
+        if damaged := archive.testzip():
+            raise ValueError(damaged)
+
+
+def _is_a(kind: type | tuple[type, ...], value: Any) -> bool:
+    """Return whether `value` is of that `kind`; counts are not below 0 nor beyond all bounds."""
+    if kind is int:
+        return isinstance(value, int) and 0 <= value < 2**48
+    return isinstance(value, kind)
+
+
+def _is_state(state: Any) -> bool:
+    """Return whether `state` holds dense tensors by name."""
+    return isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
+        for key, value in state.items()
+    )
 
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +143,10 @@ def load_weights(
         raise UserError(
             f"{where} is of another model or class count: {'; '.join(filter(None, faults))}"
         )
-    model.load_state_dict(own | state)
+    try:
+        model.load_state_dict(own | state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{where}: tensors of another kind ({first_line(error)})") from error
     return allowed
 
 

@@ -33,13 +33,14 @@ def build(args: Namespace, world: World) -> tuple[Loader, Loader, int, str]:
     """Return training loader, test loader, number of classes and a line that describes the data.
 
     The loaders yield frames `(N, T, 2, 48, 48)` float32 and labels `(N,)` int64 on the device.
-    Read from `args`: path, timesteps, workers, train_batch, test_batch, manualSeed. Raises
+    Read from `args`: path, timesteps, workers, train_batch, test_batch, sync_bn, manualSeed. Raises
     UserError where the data are missing, cannot be fetched, or are damaged.
     """
     train, test = _halves(args, world)
     by_step = nn.Unflatten(1, (args.timesteps, 2))
     crop = Augmentation(padding=4, flip=False)
-    spans = train_spans(len(train), args.train_batch, world.rank, world.size)
+    each = 1 if args.sync_bn else 2
+    spans = train_spans(len(train), args.train_batch, world.rank, world.size, each)
     train_loader = TrainImages(train, by_step, crop, spans, args.manualSeed)
     spans = test_spans(len(test), args.test_batch, world.rank, world.size)
     test_loader = TestImages(test, by_step, spans)
@@ -54,9 +55,7 @@ def build(args: Namespace, world: World) -> tuple[Loader, Loader, int, str]:
 def _halves(args: Namespace, world: World) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test set on the device; the main process prepares the files."""
     root, kind = Path(args.path), FrameKind(args.timesteps)
-    if world.is_main:
-        prepare(root, kind, args.workers)
-    world.barrier()
+    world.prepare(lambda: prepare(root, kind, args.workers))
     train, test = split(list_samples(root, kind))
     both = load(train + test, kind, args.workers, world.device, quiet=not world.is_main)
     sizes = len(train), len(test)

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.images import ImageSet
 
 FILE = "digits.npz"
 EMBEDDED = Path(__file__).resolve().parents[1] / "data"
 LEVELS = 16  # the grey levels are 0..16
 CLASSES = tuple("0123456789")
+_MOST = 1 << 24  # bytes, a hundred times what the file has
 
 
 def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
@@ -29,10 +30,35 @@ def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
     if file is None:
         raise UserError(f"--path {path}: no {FILE} here or in {EMBEDDED}; restore it from git")
     try:
-        with np.load(file) as arrays:
-            return arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"--path: cannot read {file} ({error}); remove it") from error
+        if file.stat().st_size > _MOST or _unpacked(file) > _MOST:
+            raise ValueError("too large")
+        with np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except Exception as error:  # foreign bytes can make a reader of zip and npy stumble anywhere
+        raise UserError(f"--path: cannot read {file} ({first_line(error)}); remove it") from error
+    if not _are_digits(images, labels):
+        raise UserError(f"--path: {file} holds no digits as described in data/README.md; remove it")
+    return images, labels
+
+
+def _unpacked(file: Path) -> int:
+    """Return how many bytes the members of a zip file say they have."""
+    with zipfile.ZipFile(file) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
+def _are_digits(images: np.ndarray, labels: np.ndarray) -> bool:
+    return (
+        isinstance(images, np.ndarray)  # a member that is no array comes as bytes
+        and isinstance(labels, np.ndarray)
+        and images.ndim == 3
+        and labels.shape == images.shape[:1]
+        and images.dtype == np.uint8
+        and labels.dtype.kind in "iu"
+        and images.size > 0
+        and images.max() <= LEVELS
+        and 0 <= labels.min() <= labels.max() < len(CLASSES)
+    )
 
 
 def split_digits(labels: np.ndarray, test_share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:

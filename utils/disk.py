@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +25,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
 
-    A run killed meanwhile leaves the former file. Raises `UserError` when the disk refuses.
+    A run killed meanwhile leaves the former file, and so does a power cut. Raises `UserError` when
+    the disk refuses.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
@@ -35,6 +36,41 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _flush_folder(path.parent)
+        except Exception as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise _refusal(error) or error from None
+
+
+def link(path: Path, other: Path) -> None:
+    """Let the file `path` be found under the name `other` too, replacing what that named before.
+
+    Where the file system knows no links, `path` is renamed. Raises `UserError` when it refuses.
+    """
+    temporary = other.with_name(f".{other.name}.tmp")
+    with writing(other):
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
         except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+            path.replace(other)
+        else:
+            temporary.replace(other)
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """Return the disk's error behind `error`; torch reports one of its own, of missing bytes."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make sure that a rename in `folder` outlives a power cut, where its file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import zipfile
+import zlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from utils.download import DownloadFailed, fetch, md5_of
 from utils.errors import UserError
@@ -28,6 +30,8 @@ ADDRESSES = (
     "https://api.figshare.com/v2/file/download/{}",
     "https://ndownloader.figshare.com/files/{}",
 )
+_MOST_EXPANSION = 100  # recordings shrink to a third or so
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 def obtain(names: Sequence[str], root: Path) -> None:
@@ -49,21 +53,53 @@ def obtain(names: Sequence[str], root: Path) -> None:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack the recordings in `archive` into `folder`, which appears once it is complete."""
+    """Unpack the recordings in `archive` into `folder`, which appears once it is complete.
+
+    Raises UserError for an archive that is damaged or not what it seems, before it writes any of
+    it, and where the disk refuses.
+    """
+    recordings = _recordings(archive)
     unfinished = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     print(f"Extracting {archive.name}", flush=True)
     try:
         with zipfile.ZipFile(archive) as members:
-            for member in members.infolist():
-                if re.search(r"\.aedat4?$", member.filename):
-                    target = unfinished / Path(member.filename).name
-                    with members.open(member) as source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file)
+            for member in recordings:
+                target = unfinished / PurePosixPath(member.filename).name
+                with members.open(member) as source, target.open("xb") as file:
+                    shutil.copyfileobj(source, file)
         unfinished.rename(folder)
+    except _DAMAGE as error:
+        raise UserError(f"{archive}: damaged ({error}); remove it and fetch it again") from error
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}): make room") from error
+
+
+def _recordings(archive: Path) -> list[zipfile.ZipInfo]:
+    """Return the recordings in `archive`, all of whose members are harmless."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            members = content.infolist()
+    except _DAMAGE as error:
+        raise UserError(f"{archive}: damaged ({error}); remove it and fetch it again") from error
+    except OSError as error:
+        raise UserError(f"{archive}: cannot be read ({error.strerror})") from error
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise UserError(f"{archive}: refused, {member.filename!r} leads out of its folder")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise UserError(f"{archive}: refused, {member.filename!r} is a link")
+    if sum(m.file_size for m in members) > _MOST_EXPANSION * archive.stat().st_size:
+        raise UserError(
+            f"{archive}: refused, it would grow more than {_MOST_EXPANSION} times when unpacked"
+        )
+    found = [m for m in members if re.search(r"\.aedat4?$", m.filename)]
+    names = [PurePosixPath(m.filename).name for m in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{archive}: refused, it holds {min(twice)} twice")
+    return found
 
 
 def _placed(name: str, root: Path) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from utils import checkpoint, engine
+from utils.faults import explained
 from utils.logger import Log
 from utils.metrics import Scores
 from utils.order import share
@@ -34,7 +35,8 @@ def score(run: Run, title: str) -> Scores:
     test = run.data.test
     test.set_epoch(0)
     bars = bar_factory(run.world, run.args.print_freq)
-    scores = engine.evaluate(run.model, test, run.world, bars(title, test))
+    with explained(run):
+        scores = engine.evaluate(run.model, test, run.world, bars(title, test))
     run.world.say(
         f"{title} loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
         f"of {scores.samples:,} samples"

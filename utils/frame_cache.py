@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import lzma
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,23 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.event_frames import normalize, to_frames
 from utils.events import SIZE, read_events
 from utils.workers import map_in_processes
 
 _MEMBER = "arr_0.npy"
-_DAMAGE = (  # what the readers of zip and npy raise, depending on which bytes are wrong
-    OSError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_HEADER = 1 << 16  # bytes that the description of an array never reaches
 
 
 class DamagedFrames(Exception):
@@ -63,10 +50,13 @@ def read_frames(path: Path, kind: FrameKind) -> np.ndarray:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(_MEMBER).file_size
+            if size > _HEADER + kind.timesteps * 2 * SIZE * SIZE * 8:
+                raise ValueError(f"{size:,} bytes are more than such frames have")
             content = archive.read(_MEMBER)  # whole, hence checked, before any of it is parsed
         frames = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except _DAMAGE as error:
-        raise DamagedFrames(f"{path}: {error}") from error
+    except Exception as error:  # foreign bytes can make a reader of zip and npy stumble anywhere
+        raise DamagedFrames(f"{path}: {first_line(error)}") from error
     if frames.shape != (kind.timesteps, 2, SIZE, SIZE) or frames.dtype.kind not in "iuf":
         raise DamagedFrames(f"{path}: {frames.dtype} {frames.shape} instead of frames")
     return normalize(frames, kind.normalization)

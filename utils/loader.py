@@ -24,6 +24,7 @@ class Loader(ABC):
     def __init__(self, num_samples: int, spans: Sequence[Span]) -> None:
         self.num_samples = num_samples
         self.spans = spans
+        self.first = 0
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -31,7 +32,11 @@ class Loader(ABC):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (from 0) that the next iteration runs over."""
-        self.waited = 0.0
+        self.first, self.waited = 0, 0.0
+
+    def begin_at(self, batch: int) -> None:
+        """Leave out the batches of the epoch chosen that come before `batch`."""
+        self.first = batch
 
     def __iter__(self) -> Iterator[Batch]:
         batches = iter(self.batches())
@@ -45,14 +50,14 @@ class Loader(ABC):
 
     @abstractmethod
     def batches(self) -> Iterable[Batch]:
-        """Return the batches of the epoch chosen."""
+        """Return the batches of the epoch chosen, from `first` on."""
 
 
 class SpanLoader(Loader):
     """A loader that can make each batch by itself, from a span of positions."""
 
     def batches(self) -> Iterable[Batch]:
-        return (self.load(start, stop) for start, stop in self.spans)
+        return (self.load(start, stop) for start, stop in self.spans[self.first :])
 
     @abstractmethod
     def load(self, start: int, stop: int) -> Batch:

@@ -47,6 +47,21 @@ class Log:
         with writing(self.path), self.path.open("a") as file:
             file.write(_line(row) + "\n")
 
+    def complete(self, rows: Sequence[Sequence[float]]) -> None:
+        """Leave all of `rows`, one an epoch, in the file; as a rule the last alone is missing."""
+        count = self._count()
+        if count == len(rows) - 1:
+            self.append(rows[-1])
+        elif count != len(rows):
+            self.start(rows)
+
+    def _count(self) -> int | None:
+        """Return how many epochs are in the file, None if their number cannot be told."""
+        try:
+            return len(self.epochs()) if self.path.read_text().endswith("\n") else None
+        except (OSError, UserError, ValueError):
+            return None
+
 
 def _line(row: Sequence[float]) -> str:
     return "".join(f"{value:.6f}\t" for value in row)

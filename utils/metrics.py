@@ -32,6 +32,18 @@ class Meter:
         count = torch.full((), samples, device=loss.device)
         self.totals += torch.stack([loss.double() * samples, top1, top5, count])
 
+    def merge(self, other: Meter) -> None:
+        """Add what `other` has added up."""
+        self.totals += other.totals
+
+    def loss(self) -> Tensor:
+        """Return the mean loss so far, 0-dim, on the device."""
+        return self.totals[0] / self.totals[3]
+
+    def count(self) -> int:
+        """Return how many samples this process has added; waits for the device."""
+        return int(self.totals[3])
+
     def local(self) -> Scores:
         """Return this process's scores so far; waits for the device."""
         return _scores(self.totals)

@@ -23,14 +23,17 @@ def share(start: int, stop: int, rank: int, size: int) -> Span:
     return start + length * rank // size, start + length * (rank + 1) // size
 
 
-def train_spans(num_samples: int, batch_size: int, rank: int = 0, size: int = 1) -> list[Span]:
+def train_spans(
+    num_samples: int, batch_size: int, rank: int = 0, size: int = 1, each: int = 2
+) -> list[Span]:
     """Return one process's part of each global batch, as spans of positions in the epoch's order.
 
     The last batch is smaller where `batch_size` does not divide `num_samples`. It is left out of
-    the epoch only if it would give a process fewer than two samples: BatchNorm behind the last
-    linear layer has no variance of a single one at T = 1, and an empty part has no gradient.
+    the epoch only if it has fewer than two samples, or would give a process fewer than `each`:
+    BatchNorm behind the last linear layer has no variance of a single one at T = 1, unless it is
+    of all processes, and an empty part has no gradient.
     """
-    least = min(batch_size, num_samples, 2 * size)
+    least = min(batch_size, num_samples, max(2, each * size))
     starts = range(0, num_samples - least + 1, batch_size)
     return [share(s, min(s + batch_size, num_samples), rank, size) for s in starts]
 

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.determinism import make_deterministic
 from utils.distributed import World
 from utils.errors import UserError
 from utils.loader import Data
 from utils.run_files import RunFiles
+from utils.run_record import versions
 from utils.schedule import Schedule
 
 FORMAT = 1
@@ -64,6 +66,8 @@ class Run:
             "num_classes": self.data.num_classes,
             "setting": asdict(self.setting),
             "manualSeed": self.args.manualSeed,
+            "args": {flag: value for flag, value in vars(self.args).items() if _plain(value)},
+            "versions": versions(),
         }
 
     def introduce(self) -> None:
@@ -108,15 +112,23 @@ def configure(model: nn.Module, args: Namespace, data: Data, world: World) -> No
 
     Raises `ValueError` naming the flag for a choice that `model` does not offer.
     """
+    if args.deterministic:
+        make_deterministic()
     model.to(world.device)
     notes = model.configure(
         engine=args.engine,
         precision=args.precision,
         compile=args.compile,
         image_steps=_image_steps(args, data, world),
+        sync_bn=args.sync_bn,
     )
     for note in notes:
         world.say(f"note: {note}")
+
+
+def _plain(value: Any) -> bool:
+    """Return whether a flag's value can be read back without running code."""
+    return isinstance(value, (str, int, float, list, type(None)))
 
 
 def _image_steps(args: Namespace, data: Data, world: World) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from utils.disk import writing
 
-_SUFFIXES = (".txt", ".pth", "_best.pth", ".pdf", "_firing_rate.dict", ".json")
+_CHECKPOINTS = (".pth", "_mid.pth", "_previous.pth", "_best.pth")
+_SUFFIXES = (*_CHECKPOINTS, ".txt", ".pdf", "_firing_rate.dict", ".json")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class RunFiles:
         return self.path(".pth")
 
     @property
+    def mid(self) -> Path:
+        """The checkpoint within an epoch."""
+        return self.path("_mid.pth")
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last."""
+        return self.path("_previous.pth")
+
+    @property
     def best(self) -> Path:
         return self.path("_best.pth")
 
@@ -46,6 +57,15 @@ class RunFiles:
     @property
     def record(self) -> Path:
         return self.path(".json")
+
+    @property
+    def lock(self) -> Path:
+        """The file whose lock the run holds while it trains."""
+        return self.folder / f".{self.stem}.lock"
+
+    def checkpoints(self) -> list[Path]:
+        """Return where checkpoints of this run may lie."""
+        return [self.path(suffix) for suffix in _CHECKPOINTS]
 
     def make_folder(self) -> None:
         """Make the folder; raises `UserError` where that is impossible."""
@@ -74,5 +94,8 @@ class RunFiles:
 
 
 def owner(folder: Path, checkpoint: str) -> RunFiles:
-    """Return the files of the run that wrote the file name `checkpoint`, the last or the best."""
-    return RunFiles(folder, checkpoint.removesuffix(".pth").removesuffix("_best"))
+    """Return the files of the run that wrote the file name `checkpoint`."""
+    for suffix in sorted(_CHECKPOINTS, key=len, reverse=True):
+        if checkpoint.endswith(suffix):
+            return RunFiles(folder, checkpoint.removesuffix(suffix))
+    return RunFiles(folder, checkpoint)

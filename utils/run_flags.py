@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from utils.distributed import COMPRESSIONS, TIMEOUT
 from utils.flags import above, at_least, fraction, one_of
 from utils.optimizer import NAMES as OPTIMIZERS
 
@@ -28,12 +29,25 @@ def add_training(group) -> None:
     group.add_argument("--momentum", type=fraction, default=0.9, help="of SGD")
     group.add_argument("--nesterov", action="store_true", help="Nesterov momentum")
     group.add_argument("--weight-decay", "--wd", type=at_least(0, float), default=5e-4, help="L2")
+    group.add_argument(
+        "--accumulate",
+        type=at_least(1),
+        default=1,
+        metavar="K",
+        help="present a batch in K parts, for one that does not fit in memory",
+    )
 
 
 def add_files(group, folder: str) -> None:
     """Add what a run reads and writes; `folder` is how help names the output's folder."""
     group.add_argument("-c", "--checkpoint", default="./checkpoint", help="root of the output")
-    group.add_argument("--resume", default="", help=f"a file in {folder}")
+    group.add_argument("--resume", default="", help=f"a file in {folder}, or auto")
+    group.add_argument(
+        "--save_every",
+        type=at_least(0),
+        default=0,
+        help="steps between checkpoints within an epoch; 0 saves after epochs alone",
+    )
     group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
 
 
@@ -46,10 +60,39 @@ def add_engine(group) -> None:
     )
     group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of products")
     group.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="kernels")
+    group.add_argument(
+        "--on_nan",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do at a step whose gradients are not finite",
+    )
+    group.add_argument(
+        "--deterministic", action="store_true", help="repeatable kernels on a GPU, where there are"
+    )
 
 
-def add_threshold_sum(group) -> None:
-    """Add the published scaling of threshold gradients over several processes."""
+def add_exchange(group) -> None:
+    """Add what several processes exchange, and how long they wait for each other."""
+    group.add_argument(
+        "--local_rank", "--local-rank", type=int, default=-1, help="given by the launcher"
+    )
+    group.add_argument(
+        "--sync_bn",
+        action="store_true",
+        help="take BatchNorm statistics over all processes: they train as one would",
+    )
+    group.add_argument(
+        "--grad_compression",
+        choices=COMPRESSIONS,
+        default="none",
+        help="send gradients in bf16: half the bytes, three digits",
+    )
+    group.add_argument(
+        "--timeout",
+        type=above(0),
+        default=TIMEOUT,
+        help="seconds until a process that does not come or answer ends the run",
+    )
     group.add_argument(
         "--Vth_grad_sum",
         action="store_true",

@@ -21,7 +21,7 @@ def append_record(path: Path, entry: dict[str, Any]) -> None:
 
     Raises `UserError` when the file holds no such list.
     """
-    started = {"command": shlex.join(sys.argv), **entry, "versions": _versions()}
+    started = {"command": shlex.join(sys.argv), **entry, "versions": versions()}
     text = json.dumps([*_read(path), started], indent=2)
     write_atomically(path, lambda file: file.write(f"{text}\n".encode()))
 
@@ -31,10 +31,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         return list(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no run record of this program: move it away") from error
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **packages}

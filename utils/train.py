@@ -4,35 +4,77 @@ from __future__ import annotations
 
 from torch import nn
 
-from utils import checkpoint, engine, optimizer, random_state
+from utils import engine, optimizer, random_state
+from utils.checkpoints import Checkpoints
+from utils.errors import UserError, excused
+from utils.faults import explained
 from utils.logger import Log
 from utils.progress import bar_factory
 from utils.report import save_curves
 from utils.run import Run
 from utils.run_files import owner
+from utils.run_lock import RunLock
 from utils.run_record import append_record
+from utils.signals import Signals
 from utils.training import Training
+from utils.watch import RunWatch
 
 
 def train(run: Run) -> None:
-    """Train up to `--epochs`, anew or from the checkpoint resumed."""
-    args, world, data = run.args, run.world, run.data
+    """Train up to `--epochs`, anew or from the checkpoint resumed.
+
+    Raises `Stopped` when a signal asked for it, with everything saved; and `UserError`, before
+    anything is written, when another run writes the same files.
+    """
+    args, world = run.args, run.world
     training = _begin(run)
     if training.epoch >= args.epochs:
         world.say(f"nothing to train: {training.epoch} of --epochs {args.epochs} are done")
+        if world.is_main and _in_place(run) and run.files.previous.exists():  # killed at the end
+            _finish(run, training, Checkpoints(run.files))
         return
-    if world.is_main:
-        _open_log(run, training)
     if args.Vth_grad_sum:
         scale_threshold_gradients(run.model, world.size)
-    bars = bar_factory(world, args.print_freq)
+    if not world.is_main:
+        _fit(run, training, None)
+        return
+    run.files.make_folder()
+    with RunLock(run.files.lock):
+        _open_log(run, training)
+        checkpoints = Checkpoints(run.files, run.files.folder / args.resume)
+        _fit(run, training, checkpoints)
+        _finish(run, training, checkpoints)
+
+
+def _fit(run: Run, training: Training, checkpoints: Checkpoints | None) -> None:
+    """Train to the end; the main process alone has `checkpoints` to write."""
+    args, world, steps = run.args, run.world, len(run.data.train)
 
     def after_epoch(epoch: engine.Epoch) -> None:
-        _save_epoch(run, training, epoch)
+        _save_epoch(run, training, epoch, checkpoints)
 
-    engine.fit(training, data.train, data.test, run.schedule, world, bars, after_epoch)
-    if world.is_main:
-        _finish(run, training)
+    def save() -> None:
+        content = training.snapshot(world, steps) | run.facts()
+        if checkpoints:
+            checkpoints.save_within_epoch(content)
+
+    bars = bar_factory(world, args.print_freq)
+    with Signals(echoes=world.size > 1) as signals, explained(run):
+        skip = args.on_nan == "skip"
+        watch = RunWatch(training, steps, world, signals, save, args.save_every, skip)
+        data = run.data
+        engine.fit(
+            training,
+            data.train,
+            data.test,
+            run.schedule,
+            world,
+            bars,
+            after_epoch,
+            watch,
+            parts=args.accumulate,
+            compression=args.grad_compression,
+        )
 
 
 def scale_threshold_gradients(model: nn.Module, factor: int) -> None:
@@ -66,34 +108,53 @@ def _begin(run: Run) -> Training:
     return training
 
 
+def _in_place(run: Run) -> bool:
+    """Return whether the run goes on in its own files, of which none is ahead of it."""
+    resumed = run.files.folder / run.args.resume
+    newest = resumed in (run.files.last, run.files.mid) or run.args.resume_auto
+    return run.content is not None and newest
+
+
 def _open_log(run: Run, training: Training) -> None:
     """Leave the rows of the epochs trained so far in the log; keep older files aside."""
     files, log = run.files, Log(run.files.log)
-    files.make_folder()
-    resumed = files.folder / run.args.resume
-    rows = Log(owner(files.folder, run.args.resume).log).epochs() if run.content else []
-    kept = rows[: run.content.get("log_rows", training.epoch)] if run.content else []
-    if resumed == files.last:
-        if len(kept) < len(rows):
-            run.world.say(f"log: dropping {len(rows) - len(kept)} rows that came after {resumed}")
-    elif aside := files.set_aside(keep=resumed):
+    if not training.rows and run.content:  # it is of a version that kept them in the log alone
+        rows = Log(owner(files.folder, run.args.resume).log).epochs()
+        training.rows = rows[: run.content.get("log_rows", training.epoch)]
+    if _in_place(run):
+        later = _count_rows(run, log) - len(training.rows)
+        if later > 0:
+            run.world.say(f"log: dropping {later} rows that came after {run.args.resume}")
+    elif aside := files.set_aside(keep=files.folder / run.args.resume):
         run.world.say(f"the files of an earlier {files.stem} are now {aside.stem}*")
-    log.start(kept)
+    log.start(training.rows)
     append_record(files.record, {**run.facts(), "engine": run.model.engine_line()})
 
 
-def _save_epoch(run: Run, training: Training, epoch: engine.Epoch) -> None:
+def _count_rows(run: Run, log: Log) -> int:
+    """Return how many epochs are in `log`, which is put aside if it cannot be read."""
+    try:
+        return len(log.epochs())
+    except UserError:
+        aside = log.path.with_name(f"{log.path.name}.damaged")
+        log.path.replace(aside)
+        run.world.say(f"warning: the log was damaged, is now {aside.name}, and is written again")
+        return 0
+
+
+def _save_epoch(
+    run: Run, training: Training, epoch: engine.Epoch, checkpoints: Checkpoints | None
+) -> None:
     """Log `epoch`, then save checkpoints: of a run killed in between, resuming drops the row."""
-    content = training.snapshot(run.world)
-    if not run.world.is_main:
-        return
-    log, files = Log(run.files.log), run.files
     trained, tested = epoch.train, epoch.test
-    log.append([epoch.learning_rate, trained.loss, tested.loss, trained.top1, tested.top1])
-    content |= run.facts() | {"log_rows": len(log.epochs())}
-    if epoch.is_best or not files.best.exists():
-        checkpoint.save(files.best, content)
-    checkpoint.save(files.last, content)
+    row = [epoch.learning_rate, trained.loss, tested.loss, trained.top1, tested.top1]
+    training.rows.append(row)
+    content = training.snapshot(run.world) | run.facts()
+    if not checkpoints:
+        return
+    with excused("the log"):
+        Log(run.files.log).complete(training.rows)
+    checkpoints.save_epoch(content, epoch.is_best)
     run.world.say(
         f"epoch {training.epoch}/{run.args.epochs}: train loss {trained.loss:.4f} acc "
         f"{trained.top1:.2f} %, test loss {tested.loss:.4f} acc {tested.top1:.2f} % "
@@ -101,10 +162,16 @@ def _save_epoch(run: Run, training: Training, epoch: engine.Epoch) -> None:
     )
 
 
-def _finish(run: Run, training: Training) -> None:
+def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
     """Draw the curves and say where everything lies."""
     title = f"{run.files.stem} on {run.data.name}, {run.model.engine_line()}"
-    save_curves(run.files.curves, Log(run.files.log).epochs(), title)
+    with excused("the log"):
+        Log(run.files.log).complete(training.rows)
+    with excused("the curves"):
+        save_curves(run.files.curves, training.rows, title)
+    checkpoints.finish()
+    if training.skipped:
+        run.world.say(f"{training.skipped} steps were skipped")
     run.world.say(
         f"best test accuracy {training.best_acc:.2f} % in {training.epoch} epochs; log, "
         f"checkpoints and curves: {run.files.path('*')}"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from utils import checkpoint, optimizer, random_state
 from utils.distributed import World
-from utils.errors import UserError
+from utils.errors import UserError, first_line
+from utils.metrics import Meter
+
+_FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
 class Training:
-    """A model with its optimizer after `epoch` epochs and `iteration` steps.
+    """A model with its optimizer after `epoch` epochs of `iteration` steps, and `step` steps more.
 
-    `acc` is the test accuracy of the latest epoch and `best_acc` of the best one, in percent;
-    a checkpoint holds them under `accuracy_keys`.
+    `meter` holds what this process met in the epoch under way. `acc` is the test accuracy of the
+    latest epoch and `best_acc` of the best one, in percent; a checkpoint holds them under
+    `accuracy_keys`. `rows` are the log's, one an epoch; `skipped` counts the steps left out.
     """
 
     model: nn.Module
@@ -27,18 +32,23 @@ class Training:
     acc: float = 0.0
     best_acc: float = 0.0
     accuracy_keys: tuple[str, str] = ("acc", "best_acc")
+    step: int = 0
+    meter: Meter | None = None
+    rows: list[list[float]] = field(default_factory=list)
+    skipped: int = 0
 
     def advance(self, steps: int, acc: float) -> bool:
         """Count an epoch of `steps` steps that reached `acc`; return whether it is the best."""
         self.epoch += 1
         self.iteration += steps
+        self.step, self.meter = 0, None
         is_best = acc > self.best_acc
         self.acc, self.best_acc = acc, max(acc, self.best_acc)
         return is_best
 
-    def snapshot(self, world: World) -> dict[str, Any]:
-        """Return the content of a checkpoint; every process must call it."""
-        return {
+    def snapshot(self, world: World, steps: int = 0) -> dict[str, Any]:
+        """Return the content of a checkpoint, in an epoch of `steps` steps; all must call it."""
+        content = {
             "epoch": self.epoch,
             "state_dict": self.model.state_dict(),
             **dict(zip(self.accuracy_keys, (self.acc, self.best_acc), strict=True)),
@@ -46,29 +56,88 @@ class Training:
             "optimizer_names": optimizer.parameter_names(self.optimizer, self.model),
             "iteration": self.iteration,
             "random_states": world.gather(random_state.capture(world.device)),
+            "rows": self.rows,
+            "skipped": self.skipped,
         }
+        if self.step:
+            parts = world.gather(self._part(world))
+            content |= {"step": self.step, "steps": steps, "parts": parts}
+        return content
+
+    def _part(self, world: World) -> dict[str, Any]:
+        """Return what one process alone knows within an epoch."""
+        statistics = {}
+        if world.size > 1:
+            statistics = {name: value.cpu() for name, value in _statistics(self.model).items()}
+        return {"totals": self.meter.totals.tolist(), "statistics": statistics}
 
     def resume(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
         """Go on from the checkpoint `content` of `file`, of whatever `world` it was written in.
 
         A published checkpoint holds neither parameter names nor an iteration nor random states:
         the names follow from its key order, the iteration from its epoch and `steps` an epoch.
-        Raises `UserError` when a published key is missing, or when it is of another model.
+        Raises `UserError` when a published key is missing, when it is of another model, and when
+        it was written within an epoch of another number of steps.
         """
         published = ("epoch", "state_dict", *self.accuracy_keys, "optimizer")
         if missing := [key for key in published if key not in content]:
             raise UserError(f"--resume {file}: cannot go on without {', '.join(missing)} in it")
-        saved = content["optimizer"]
-        if not isinstance(saved, dict) or not {"state", "param_groups"} <= saved.keys():
+        if not {"state", "param_groups"} <= content["optimizer"].keys():
             raise UserError(f"--resume {file}: its optimizer is no optimizer's state")
+        if (step := content.get("step", 0)) and content.get("steps") != steps:
+            raise UserError(
+                f"--resume {file}: written after {step} of {content.get('steps')} steps of an "
+                f"epoch, which has {steps} here; give the batch size it was trained with"
+            )
+        if step > steps:
+            raise UserError(f"--resume {file}: damaged, it is at step {step} of {steps}")
+        try:
+            self._take(content, steps, world, file)
+        except _FOREIGN as error:
+            raise UserError(f"--resume {file}: damaged or foreign ({first_line(error)})") from error
+
+    def _take(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
         checkpoint.load_weights(self.model, content["state_dict"], f"--resume {file}")
         names = content.get("optimizer_names") or optimizer.names_in_state_dict(
             list(content["state_dict"])
         )
         optimizer.restore(self.optimizer, self.model, content["optimizer"], names, file)
-        self.epoch = int(content["epoch"])
-        self.iteration = int(content.get("iteration", self.epoch * steps))
+        self.epoch = content["epoch"]
+        self.iteration = content.get("iteration", self.epoch * steps)
         self.acc, self.best_acc = (float(content[key]) for key in self.accuracy_keys)
+        self.rows = [_row(row) for row in content.get("rows", [])]
+        self.skipped = content.get("skipped", 0)
+        self.step = content.get("step", 0)
+        if self.step:
+            self._take_part(content["parts"], world)
         states = content.get("random_states", [])
         if len(states) == world.size:
             random_state.restore(states[world.rank], world.device)
+
+    def _take_part(self, parts: list[dict[str, Any]], world: World) -> None:
+        """Go on with this process's part of an epoch, or the main one with all of another world."""
+        self.meter = Meter(world.device)
+        totals = torch.tensor([part["totals"] for part in parts], dtype=torch.float64)
+        if len(parts) == world.size:
+            self.meter.totals += totals[world.rank].to(world.device)
+            running = _statistics(self.model)
+            for name, value in parts[world.rank]["statistics"].items():
+                running[name].copy_(value)
+        elif world.is_main:
+            self.meter.totals += totals.sum(0).to(world.device)
+
+
+def _row(values: list[float]) -> list[float]:
+    """Return a row of the log; raises ValueError for what is none."""
+    learning_rate, train_loss, test_loss, train_acc, test_acc = map(float, values)
+    return [learning_rate, train_loss, test_loss, train_acc, test_acc]
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Return the running statistics by name, which within an epoch are a process's own."""
+    kept = model.state_dict(keep_vars=True)
+    return {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if name in kept and buffer.is_floating_point()
+    }

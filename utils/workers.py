@@ -44,6 +44,16 @@ def map_in_processes(
             pool.shutdown(cancel_futures=True)
 
 
+def dead_loader(error: RuntimeError, workers: int) -> UserError | None:
+    """Return what to tell of `error` if it is the end of one of a DataLoader's `workers`."""
+    chain = [str(error), str(error.__cause__)]
+    lines = [line.splitlines()[0].strip(" .") for line in chain if "DataLoader worker" in line]
+    if not lines:
+        return None
+    named = next((line for line in lines if "signal" in line), lines[0])
+    return UserError(f"--workers {workers}: {named} (memory or shared memory too small?); lower it")
+
+
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool in good order
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,52 +1,37 @@
 """The scripts as a user starts them."""
 
 import os
-import socket
+import signal
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests import ranks
+from tests.ranks import ROOT
+
 TINY = "tests/cifar/tiny_net.py"
 SINGLE, MULTIPLE = "cifar/main_single_gpu.py", "cifar/main_multiple_gpus.py"
-LAUNCHER = ("-m", "torch.distributed.launch", "--nproc_per_node", "2")  # passes --local-rank
+LAUNCH = ("-m", "torch.distributed.launch")  # passes --local-rank
+TORCHRUN = ("-m", "torch.distributed.run")
 
 
-def _start(*arguments, **environment):
-    base = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def _start(*arguments):
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**base, "CUDA_VISIBLE_DEVICES": "", **environment},
+        env=os.environ | ranks.here(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def _finish(process):
-    """Return what a process printed; it must have succeeded."""
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
-
-
-def _free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
-def _both(*arguments):
-    """Return what the first of two processes printed, started as torchrun starts them."""
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-    ranks = [_start(*arguments, **group, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    first, second = map(_finish, ranks)
-    assert second == ""
-    return first
+def _finish(*processes):
+    """Return what the first of `processes` printed; all must have succeeded."""
+    return ranks.finish(processes)[0][0]
 
 
 @pytest.mark.parametrize("script", [SINGLE, MULTIPLE])
@@ -73,11 +58,17 @@ def test_the_script_for_several_processes_runs_alone_like_the_other(tmp_path, ti
     assert logs[0] == logs[1]
 
 
-def test_two_processes_train_resume_and_test_together(tmp_path, tiny_flags):
+def test_the_launchers_train_resume_and_test_together(tmp_path, tiny_flags):
     flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05"]
-    _finish(_start(*LAUNCHER, "--master_port", _free_port(), *flags, "--epochs", "2"))
-    _both(*flags, "--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum")
-    printed = _both(*flags, "-e", "--resume", "tiny.lif.pth", "--rate_stat", "1")
+    two = ("--nproc_per_node", "2", "--master_port", ranks.free_port())
+    _finish(_start(*LAUNCH, *two, *flags, "--epochs", "2"))
+    more = ("--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum", "--sync_bn")
+    _finish(
+        _start(*TORCHRUN, *two, *flags, *more, "--grad_compression", "bf16", "--accumulate", "3")
+    )
+    test = (*flags, "-e", "--resume", "tiny.lif.pth", "--rate_stat", "1")
+    nodes = ("--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", ranks.free_port())
+    printed = _finish(*(_start(*TORCHRUN, *nodes, "--node_rank", k, *test) for k in "01"))
     folder = tmp_path / "digits"
     rows = (folder / "tiny.lif.txt").read_text().splitlines()
     assert len(rows) == 1 + 3 + 1
@@ -89,3 +80,35 @@ def test_two_processes_train_resume_and_test_together(tmp_path, tiny_flags):
     assert "of 359 samples" in printed
     rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
     assert all(0 < rate < 1 for rate in rates.values())
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_where_they_can_go_on(tmp_path, tiny_flags):
+    flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05", "--epochs", "6"]
+    flags += ["--train-batch", "64", "--dropout", "0.2", "--save_every", "7"]
+    ranks.run(2, *flags, "--name", "whole")
+    folder, both = tmp_path / "digits", ranks.start(2, *flags)
+    while not (folder / "tiny.lif_mid.pth").exists() and both[0].poll() is None:
+        time.sleep(0.005)
+    both[1].send_signal(signal.SIGTERM)
+    told = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [143, 143], told
+    assert told[0].startswith("SIGTERM: saved after epoch ") and told[1] == ""
+    printed = ranks.run(2, *flags, "--resume", "auto")[0][0]
+    assert "--resume auto: tiny.lif" in printed
+    ends = [torch.load(folder / f"tiny.lif{n}.pth", weights_only=True) for n in ("", "whole")]
+    for key, value in ends[0]["state_dict"].items():
+        assert torch.equal(value, ends[1]["state_dict"][key]), key
+    assert ends[0]["rows"] == ends[1]["rows"]
+
+
+def test_a_second_run_of_a_name_is_refused_while_the_first_trains(tmp_path, tiny_flags):
+    flags = [TINY, SINGLE, *tiny_flags, "--epochs", "100000", "--train-batch", "64"]
+    first = _start(*flags)
+    while not (tmp_path / "digits" / "tiny.lif_best.pth").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = _start(*flags)
+    _, err = second.communicate(timeout=60)
+    first.send_signal(signal.SIGINT)
+    told = first.communicate(timeout=60)[1]
+    assert second.returncode == 2 and f"process {first.pid} on " in err
+    assert first.returncode == 130 and told.startswith("SIGINT: saved after epoch ")

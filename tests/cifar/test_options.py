@@ -61,6 +61,8 @@ def test_both_scripts_give_the_same_settings():
         ("--optimizer sgd --nesterov --pin_memory", {"optimizer": "SGD", "nesterov": True}),
         ("--mean 0.5 0.5 0.5 --std 1 1 1", {"mean": [0.5] * 3, "std": [1.0] * 3}),
         ("--engine rate --precision bf16 --compile off", {"engine": "rate", "precision": "bf16"}),
+        ("--save_every 9 --on_nan skip", {"save_every": 9, "on_nan": "skip"}),
+        ("--deterministic", {"deterministic": True, "on_nan": "stop", "save_every": 0}),
         ("--start-epoch 3 --manualSeed 0", {"start_epoch": 3, "manualSeed": 0}),
     ],
 )
@@ -107,6 +109,8 @@ def test_published_command_lines_parse():
         "--std 1 0 1",
         "--timesteps two",
         "--manualSeed -1",
+        "--save_every -1",
+        "--on_nan ignore",
         "--local_rank 0",
     ],
 )

@@ -85,6 +85,14 @@ def test_one_seed_gives_one_log(call):
     assert _log(folder, "tiny.lifA") != _log(folder, "tiny.lifC")
 
 
+def test_repeatable_kernels_are_asked_for(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr("utils.run.make_deterministic", lambda: asked.append(True))
+    call("--epochs", "1")
+    call("--epochs", "1", "--deterministic")
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 @pytest.mark.parametrize("last", [1, 2])
 def test_stopping_and_resuming_writes_the_log_of_not_stopping(
@@ -101,7 +109,7 @@ def test_stopping_and_resuming_writes_the_log_of_not_stopping(
     ends = [torch.load(folder / f"tiny.lif{n}.pth", weights_only=True) for n in ("whole", "broken")]
     for key, value in ends[0]["state_dict"].items():
         assert torch.equal(value, ends[1]["state_dict"][key])
-    for key in ("epoch", "iteration", "acc", "best_acc", "log_rows", "manualSeed"):
+    for key in ("epoch", "iteration", "acc", "best_acc", "rows", "manualSeed"):
         assert ends[0][key] == ends[1][key]
     assert not list(folder.glob("*old*"))
 
@@ -186,6 +194,30 @@ def test_evaluation_logs_the_checkpoints_accuracy_and_firing_rates(call, capsys)
     assert rates.keys() == {"relu1", "relu2"}
     assert all(0 < rate < 1 for rate in rates.values())
     assert (folder / "tiny.lif.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_resuming_automatically_writes_the_log_of_not_stopping(call, killed_before_epoch, last):
+    whole = call("--epochs", "3", "--manualSeed", "8", "--name", "whole")
+    killed_before_epoch(last)
+    with pytest.raises(Killed):
+        call("--epochs", "3", "--manualSeed", "8", "--resume", "auto")
+    killed_before_epoch(None)
+    folder = call("--epochs", "3", "--manualSeed", "8", "--resume", "auto")
+    assert _log(folder) == _log(whole, "tiny.lifwhole")
+
+
+def test_resuming_automatically_past_a_damaged_checkpoint(call, killed_before_epoch, capsys):
+    folder = call("--epochs", "4", "--manualSeed", "8", "--name", "whole")
+    killed_before_epoch(2)
+    with pytest.raises(Killed):
+        call("--epochs", "4", "--manualSeed", "8")
+    killed_before_epoch(None)
+    (folder / "tiny.lif_previous.pth").write_bytes((folder / "tiny.lif_best.pth").read_bytes())
+    (folder / "tiny.lif.pth").write_bytes(b"lost")
+    call("--epochs", "4", "--resume", "auto")
+    assert "passing over a checkpoint: --resume tiny.lif.pth" in capsys.readouterr().out
+    assert _log(folder) == _log(folder, "tiny.lifwhole")
 
 
 def test_an_evaluation_in_between_does_not_disturb_resuming(call, killed_before_epoch):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import ranks
+
 SCRIPT = Path(__file__).parents[2] / "imagenet" / "main.py"
 ANN = (
     "--arch preresnet_ann.resnet18 --data ./data/imagenet --name model_ann --optimizer SGD "
@@ -44,12 +46,6 @@ def _printed(folder, line):
     return result.stdout
 
 
-def _free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def folder(images, tmp_path_factory):
     """A folder with data/imagenet, in which the first two stages were run."""
@@ -62,7 +58,7 @@ def folder(images, tmp_path_factory):
 
 
 def test_the_three_published_commands_run_without_a_gpu(folder):
-    printed = _printed(folder, SNN.format(port=_free_port()) + SMALL)
+    printed = _printed(folder, SNN.format(port=ranks.free_port()) + SMALL)
     assert "before training: loss" in printed
     output = folder / "checkpoint" / "imagenet"
     names = {path.name for path in output.iterdir()}
@@ -71,7 +67,7 @@ def test_the_three_published_commands_run_without_a_gpu(folder):
 
 
 def test_two_processes_train_and_test_the_snn(folder):
-    line = SNN.format(port=_free_port()) + SMALL + " --nproc 2 -j 0 --name two"
+    line = SNN.format(port=ranks.free_port()) + SMALL + " --nproc 2 -j 0 --name two"
     printed = _printed(folder, line)
     assert "2 processes" in printed
     assert "of 9 samples" in printed
@@ -82,8 +78,24 @@ def test_two_processes_train_and_test_the_snn(folder):
     assert len((output / "two.txt").read_text().splitlines()) == 2
 
 
+def test_a_launcher_starts_the_program_too(folder):
+    launch = "-m torch.distributed.launch --nproc_per_node 2 --master_port"
+    flags = ANN + SMALL + " -e --resume model_ann.pth -j 0 --name launched"
+    process = subprocess.Popen(
+        [sys.executable, *launch.split(), ranks.free_port(), SCRIPT, *flags.split()],
+        cwd=folder,
+        env=os.environ | ranks.here(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ((printed, _),) = ranks.finish([process])
+    assert "2 processes" in printed
+    assert "of 9 samples" in printed
+
+
 def test_a_mistake_of_several_processes_is_one_line(folder):
-    line = SNN.format(port=_free_port()) + SMALL + " --nproc 2 --load_Vth gone.dict"
+    line = SNN.format(port=ranks.free_port()) + SMALL + " --nproc 2 --load_Vth gone.dict"
     result = _run(folder, line)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()

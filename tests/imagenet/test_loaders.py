@@ -1,4 +1,7 @@
+import multiprocessing
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -147,6 +150,34 @@ def test_a_killed_loader_process_is_a_mistake_with_a_remedy(images, monkeypatch)
     monkeypatch.setattr(type(train.loader), "__iter__", lambda self: die())
     with pytest.raises(UserError, match="--workers 0.*lower it"):
         _epoch(train, 0)
+
+
+def test_a_loader_process_that_really_dies_is_named(images):
+    train = build_data(_args(images, "-j 1 -b 2"), World(CPU)).train
+    train.set_epoch(0)
+    batches = iter(train)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)  # as of a terminal, to all there are
+    next(batches)
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=rf"--workers 1: .*worker \(pid.* {worker.pid}\).*lower it"):
+        list(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_can_begin_in_its_midst(images, workers):
+    train = build_data(_args(images, f"-j {workers} -b 4"), World(CPU)).train
+    train.set_epoch(1)
+    whole = list(train)
+    train.set_epoch(1)
+    train.begin_at(2)
+    rest = list(train)
+    assert len(rest) == len(whole) - 2
+    for (x, y), (again, labels) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(x, again) and torch.equal(y, labels)
+    train.set_epoch(2)
+    assert len(list(train)) == len(whole)
 
 
 def test_calibration_looks_at_the_first_validation_images(images):

@@ -3,10 +3,13 @@ import socket
 import pytest
 import torch
 
+from imagenet import processes
 from imagenet.options import build_parser
 from imagenet.processes import start
-from utils.distributed import connect
+from utils.distributed import World, connect
 from utils.errors import UserError
+
+CPU = torch.device("cpu")
 
 
 def _start(line, gpus=0):
@@ -60,12 +63,26 @@ def test_idle_gpus_are_pointed_out(capsys):
         ("--gpu 0", 0, "--gpu 0: there are 0 GPUs"),
         ("--world-size 2 --rank 0", 0, "--dist-url tcp://224.*address of node 0"),
         ("--world-size 2 --rank 0 --dist-url nonsense", 0, "--dist-url nonsense"),
+        ("--world-size 2 --rank 0 --dist-url tcp://host:99999", 0, "--dist-url tcp://host:99999"),
+        ("--world-size 2 --rank 0 --dist-url tcp://a..b:99", 0, "--dist-url tcp://a..b:99"),
+        ("--world-size 2 --rank 0 --dist-url env://", 0, "MASTER_ADDR"),
     ],
 )
 def test_flags_that_do_not_fit_are_named(line, gpus, said):
     with pytest.raises(UserError, match=said) as caught:
         _start(line, gpus)
     assert "\n" not in str(caught.value)
+
+
+def test_a_launcher_gives_the_layout(monkeypatch):
+    environment = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1", "RANK": "3"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(processes, "join", lambda *given: joined.append(given) or World(CPU))
+    args, _ = _start("-b 100 -j 5 --local-rank 1 --timeout 30")
+    assert joined == [(1, 30.0)]
+    assert (args.batch_size, args.workers) == (200, 3)  # of two nodes; of one, for two processes
 
 
 def test_a_port_in_use_is_named():

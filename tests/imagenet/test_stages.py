@@ -1,12 +1,15 @@
 import json
 import math
+import os
 import re
 import shutil
+import signal
 
 import pytest
 import torch
 
 from imagenet.loaders import FolderLoader
+from utils.metrics import Meter
 
 PUBLISHED = {"epoch", "arch", "state_dict", "best_acc1", "acc1", "optimizer"}
 ANN = "--arch preresnet_ann.tiny --name ann "
@@ -121,7 +124,35 @@ def test_stopping_and_resuming_writes_the_log_of_not_stopping(
         patch.setattr(FolderLoader, "set_epoch", set_epoch)
         with pytest.raises(Killed):
             call(flags + "--name broken")
-    folder = call(flags + "--name broken --resume broken.pth")
+    folder = call(flags + f"--name broken --resume {'auto' if workers else 'broken.pth'}")
+    assert _rows(folder, "broken") == _rows(folder, "whole")
+    whole, broken = (_load(folder / f"{name}.pth") for name in ("whole", "broken"))
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, broken["state_dict"][key])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stopped_within_an_epoch_it_ends_as_if_it_had_not_been(
+    call, handed_over, monkeypatch, workers, capsys
+):
+    flags = SNN + f"--epochs 2 --optimizer Adam --lr 0.01 -j {workers} "
+    call(flags + "--name whole")
+    original = Meter.merge
+
+    def merge(self, other):
+        original(self, other)
+        merge.steps += 1
+        if merge.steps == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    merge.steps = 0
+    monkeypatch.setattr(Meter, "merge", merge)
+    with pytest.raises(SystemExit) as ended:
+        call(flags + "--name broken")
+    assert ended.value.code == 143
+    assert "epoch 2, step 1 of 3" in capsys.readouterr().err
+    folder = call(flags + "--name broken --resume auto")
+    assert "before training" not in capsys.readouterr().out
     assert _rows(folder, "broken") == _rows(folder, "whole")
     whole, broken = (_load(folder / f"{name}.pth") for name in ("whole", "broken"))
     for key, value in whole["state_dict"].items():

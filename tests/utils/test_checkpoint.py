@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -46,15 +47,83 @@ def test_a_missing_file_names_those_that_are_there(tmp_path):
         checkpoint.load(tmp_path / "nowhere" / "net.pth")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_truncated_file_is_one_line(tmp_path, share, legacy):
+def test_a_file_cut_at_any_of_50_places_is_one_line(tmp_path, legacy):
     path = tmp_path / "x.pth"
     torch.save(_published(_net()), path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match=r"^--resume x\.pth[^\n]*$"):
+    for cut in [*(len(whole) * k // 49 for k in range(49)), len(whole) - 1]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match=r"^--resume x\.pth[^\n]*$"):
+            checkpoint.load(path)
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path):
+    path = tmp_path / "x.pth"
+    checkpoint.save(path, {"state_dict": {"w": torch.randn(1000)}})
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        (weights,) = (m for m in archive.infolist() if m.file_size == 4000)
+    for place in range(weights.header_offset + 200, weights.header_offset + 4000, 100):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"x\.pth"):
+            checkpoint.load(path)
+
+
+class Payload:
+    """Unpickling it would make the file `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("where", ["epoch", "state_dict", "random_states"])
+def test_a_checkpoint_that_would_run_code_leaves_no_trace(tmp_path, legacy, where):
+    path, trace = tmp_path / "x.pth", tmp_path / "trace"
+    content = _published(_net()) | {where: [Payload(trace)]}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    for read in (checkpoint.load, lambda file: checkpoint.read(file, "--load_Vth")):
+        with pytest.raises(UserError, match=r"^--\w+ x\.pth[^\n]*$"):
+            read(path)
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Payload(trace)))
+    assert trace.exists()  # so the payload would have worked
+
+
+def test_an_archive_that_would_grow_when_unpacked_is_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {"w": torch.zeros(1_000_000)}}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    with pytest.raises(UserError, match=r"x\.pth"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"epoch": "seven"},
+        {"epoch": None},
+        {"setting": [1]},
+        {"optimizer": 3},
+        {"manualSeed": "x"},
+        {"rows": 5},
+        {"state_dict": {1: torch.zeros(1)}},
+        {"state_dict": {"w": torch.zeros(2, 2).to_sparse()}},
+    ],
+)
+def test_contents_of_another_kind_are_one_line(tmp_path, damage):
+    torch.save(_published(_net()) | damage, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"^--resume x\.pth[^\n]*$"):
+        checkpoint.load(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("content", [b"text\n", b"%PDF-1.4\n", pickle.dumps({"a": print})])

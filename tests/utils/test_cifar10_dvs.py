@@ -31,6 +31,7 @@ def loaders(root, rank=0, size=1, **changes):
         path=str(root),
         workers=2,
         train_batch=8,
+        sync_bn=False,
         test_batch=5,
         timesteps=T,
         manualSeed=3,

@@ -1,8 +1,13 @@
 import errno
+import os
+import resource
+from contextlib import contextmanager
 
 import pytest
+import torch
 
-from utils.disk import write_atomically, writing
+from utils import checkpoint
+from utils.disk import link, write_atomically, writing
 from utils.errors import UserError
 
 
@@ -34,3 +39,59 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_name(tmp_path):
         writing(tmp_path / "file/folder"),
     ):
         (tmp_path / "file" / "folder").mkdir()
+
+
+@contextmanager
+def largest_file(size):
+    """Meanwhile let no file grow beyond `size` bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 50_000, 390_000])
+def test_a_checkpoint_that_no_longer_fits_keeps_the_old_one_whole(tmp_path, size):
+    path = tmp_path / "x.pth"
+    checkpoint.save(path, {"state_dict": {"w": torch.zeros(3)}})
+    with largest_file(size), pytest.raises(UserError, match=r"x\.pth \(File too large\)"):
+        checkpoint.save(path, {"state_dict": {"w": torch.zeros(100_000)}})
+    assert len(checkpoint.load(path)["state_dict"]["w"]) == 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lost_permission_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def refuse(self, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(path), "replace", refuse)
+    with pytest.raises(UserError, match="Permission denied"):
+        write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_fault_of_the_program_is_no_fault_of_the_disk(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(tmp_path / "x", lambda file: 1 / 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_under_a_second_name(tmp_path, monkeypatch, links):
+    path, other = tmp_path / "x", tmp_path / "y"
+    path.write_text("new")
+    other.write_text("old")
+    if not links:
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+    link(path, other)
+    assert other.read_text() == "new" and path.exists() == links
+    assert {file.name for file in tmp_path.iterdir()} <= {"x", "y"}

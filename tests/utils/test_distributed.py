@@ -1,15 +1,14 @@
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from utils.distributed import World, join
+from tests import ranks
+from utils.distributed import ProcessGroup, World, join
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -21,6 +20,7 @@ def test_a_process_alone_exchanges_nothing():
     assert world.sum(tensor) is tensor
     assert world.wrap(net) is net
     assert world.gather("x") == ["x"]
+    assert world.least(3) == 3
     assert world.share("x") == "x"
     assert world.loss_weight(7) == 1.0
     assert world.is_main
@@ -35,6 +35,34 @@ def test_a_local_rank_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="--local_rank.*torchrun"):
         join(local_rank=1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Application timeout caused pair closure",
+        "[/src/gloo/pair.cc:5] Connection closed by peer [127.0.0.1]:9. This is typical",
+        "[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL",
+    ],
+)
+def test_a_failed_exchange_is_told_from_other_errors(monkeypatch, message):
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    with (
+        pytest.raises(UserError, match="process 1 of 2 lost the others .*--timeout 600 s"),
+        ProcessGroup(CPU, 1, 2),
+    ):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="shapes"), ProcessGroup(CPU, 1, 2):
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("missing", ["MASTER_ADDR", "MASTER_PORT", "RANK"])
+def test_half_an_environment_is_refused(monkeypatch, missing):
+    for name, value in ranks.group(0, 2, "1").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with pytest.raises(UserError, match=f"{missing}.*torchrun"):
+        join()
 
 
 def test_only_the_first_process_prints(capsys):
@@ -77,6 +105,22 @@ def _gradients(net, model, x, y, weight=1.0):
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 
+def _threads():
+    """The names of this process's threads, where the system tells."""
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+
+
+def _refusal(world):
+    """What a process is told when the first one cannot prepare."""
+
+    def fail():
+        raise UserError(f"--path: refused on {world.rank}")
+
+    with pytest.raises(UserError) as caught:
+        world.prepare(fail)
+    return str(caught.value)
+
+
 def _process(folder):
     """What each of two processes does and saves."""
     torch.set_num_threads(1)
@@ -84,35 +128,27 @@ def _process(folder):
     results = {"size": world.size, "device": str(world.device)}
     x, y = (half.split(PARTS)[world.rank].to(world.device) for half in _batch())
     net = Net().to(world.device)
-    results["gradients"] = _gradients(net, world.wrap(net), x, y, world.loss_weight(len(y)))
     net.norm.running_mean.fill_(world.rank)
+    results["gradients"] = _gradients(net, world.wrap(net), x, y, world.loss_weight(len(y)))
     world.average_statistics(net)
     results["mean"], results["constant"] = net.norm.running_mean, net.constant
     results["sum"] = world.sum(torch.tensor([1.0 + world.rank], device=world.device))
     results["ranks"] = world.gather({"rank": world.rank})
     results["shared"] = world.share(f"from {world.rank}")
-    world.barrier()
-    torch.save(results, folder / f"{world.rank}.pt")
+    results["least"] = world.least(7 - world.rank)
+    world.prepare((folder / "prepared").touch)
+    results["prepared"] = (folder / "prepared").exists()
+    results["refused"] = _refusal(world)
     world.close()
+    results["threads"] = _threads()
+    torch.save(results, folder / f"{world.rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What two processes on the CPU came to."""
     folder = tmp_path_factory.mktemp("world")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    group |= {"PYTHONPATH": str(Path(__file__).parents[2]), "CUDA_VISIBLE_DEVICES": ""}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, folder],
-            env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    ranks.run(2, __file__, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -137,6 +173,18 @@ def test_every_process_learns_what_the_others_have(results):
         assert result["sum"].item() == 3.0
         assert result["ranks"] == [{"rank": 0}, {"rank": 1}]
         assert result["shared"] == "from 0"
+        assert result["least"] == 6
+
+
+def test_no_thread_outlives_the_group(results):
+    for result in results:  # it would abort a process that ends meanwhile
+        assert not any("gloo" in name for name in result["threads"])
+
+
+def test_the_first_process_prepares_for_all_or_refuses_for_all(results):
+    for result in results:
+        assert result["prepared"]
+        assert result["refused"] == "--path: refused on 0"
 
 
 if __name__ == "__main__":

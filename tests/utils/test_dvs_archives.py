@@ -19,7 +19,7 @@ def cat_zip(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         for k in range(3):
             archive.writestr(f"cat/cifar10_cat_{k}.aedat", encode_aedat2(make_events(50, k)))
-        archive.writestr("cat/../../readme.txt", "no recording")
+        archive.writestr("cat/readme.txt", "no recording")
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     monkeypatch.setitem(ARCHIVES, "cat", (1, md5))
     return path
@@ -88,3 +88,56 @@ def test_an_interrupted_extraction_starts_again(tmp_path, cat_zip):
 
 def test_the_ten_classes_are_in_label_order():
     assert list(ARCHIVES) == sorted(ARCHIVES) and len(ARCHIVES) == 10
+
+
+def _zip(path, *members, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../cat_0.aedat", "cat/../../x.aedat", "/etc/x.aedat", "..\\x.aedat", "C:\\x.aedat"],
+)
+def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    archive = _zip(tmp_path / "a.zip", ("cat/ok.aedat", b"1"), (name, b"2"))
+    _is_refused(archive, tmp_path, "leads out of its folder")
+
+
+def test_an_archive_with_a_link_is_refused(tmp_path):
+    link = zipfile.ZipInfo("cat/cifar10_cat_0.aedat")
+    link.external_attr = 0o120777 << 16
+    _is_refused(_zip(tmp_path / "a.zip", (link, "/etc/passwd")), tmp_path, "is a link")
+
+
+def test_an_archive_that_would_grow_out_of_all_proportion_is_refused(tmp_path):
+    archive = _zip(tmp_path / "a.zip", ("cat/cifar10_cat_0.aedat", bytes(10**7)))
+    _is_refused(archive, tmp_path, "100 times")
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    archive = _zip(tmp_path / "a.zip", ("a/x.aedat", b"1"), ("b/x.aedat", b"2"))
+    _is_refused(archive, tmp_path, "x.aedat twice")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 60, 90, 99])
+def test_a_truncated_archive_is_refused(tmp_path, cut):
+    archive = _zip(tmp_path / "a.zip", ("cat/x.aedat", bytes(range(256)) * 9))
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size * cut // 100])
+    _is_refused(archive, tmp_path, "damaged")
+
+
+def test_an_archive_with_other_bytes_is_refused(tmp_path):
+    archive = _zip(tmp_path / "a.zip", ("cat/x.aedat", b"recording"), method=zipfile.ZIP_STORED)
+    archive.write_bytes(archive.read_bytes().replace(b"recording", b"recorded!"))
+    _is_refused(archive, tmp_path, "damaged")
+
+
+def _is_refused(archive, tmp_path, why):
+    with pytest.raises(UserError, match=why) as error:
+        dvs_archives.extract(archive, tmp_path / "events" / "cat")
+    assert str(archive) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "events" / "cat").exists()
+    assert not list(tmp_path.rglob("*.aedat")) or why == "damaged"

@@ -8,6 +8,7 @@ from tests.utils.stand_ins import Loader, Net
 from utils import engine, optimizer, random_state
 from utils.distributed import World
 from utils.errors import UserError
+from utils.metrics import Meter
 from utils.progress import Bar
 from utils.schedule import Schedule
 from utils.training import Training
@@ -129,9 +130,11 @@ def test_a_read_of_the_bar_finds_it_within_the_epoch():
             return self.index == 2
 
     training, loader = _training(), Loader(scale=float("nan"))
-    bar = Reading("", loader)
+    training.meter, bar = Meter(WORLD.device), Reading("", loader)
     with pytest.raises(UserError, match="finite"):
-        engine.train_one_epoch(training.model, loader, training.optimizer, [0.1] * 3, WORLD, bar)
+        engine.train_one_epoch(
+            training, training.model, loader, [0.1] * 3, WORLD, bar, engine.Watch()
+        )
     assert bar.index == 2
 
 

@@ -1,4 +1,9 @@
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch.multiprocessing as mp
@@ -25,3 +30,40 @@ def test_the_mistake_one_finds_ends_all():
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(mp.ProcessRaisedException, match="a fault of the program"):
         spawn(_fail, 1)
+
+
+SPAWNING = """
+import sys, time
+from pathlib import Path
+from utils.errors import Stopped, run
+from utils.launch import spawn
+from utils.signals import Signals
+
+def work(index, folder):
+    with Signals(echoes=True) as signals:
+        (folder / str(index)).touch()
+        while not signals.stop:
+            time.sleep(0.01)
+        time.sleep(index)  # one of them saves
+        raise Stopped("saved" * index, 128 + signals.stop)
+
+if __name__ == "__main__":
+    run(lambda: spawn(work, 2, Path(sys.argv[1])))
+"""
+
+
+def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path):
+    script, ready = tmp_path / "spawning.py", tmp_path / "ready"
+    script.write_text(SPAWNING)
+    ready.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, script, ready],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(list(ready.iterdir())) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "saved\n")

@@ -52,3 +52,18 @@ def test_another_table_is_refused_by_name(tmp_path, text):
     (tmp_path / "x.txt").write_text(text)
     with pytest.raises(UserError, match=r"x\.txt"):
         Log(tmp_path / "x.txt").read()
+
+
+def test_completing_adds_what_is_missing_and_mends_what_is_cut(tmp_path):
+    log, rows = Log(tmp_path / "x.txt"), [[float(i)] * 5 for i in range(4)]
+    log.complete(rows[:1])
+    log.append([0.0, math.nan, 0.0, math.nan, 0.0])  # an evaluation stays where it is
+    log.complete(rows[:2])
+    log.complete(rows[:2])
+    assert len(log.read()) == 3 and log.epochs() == rows[:2]
+    log.path.write_text(log.path.read_text()[:-9])
+    log.complete(rows[:3])
+    assert log.read() == rows[:3]
+    log.path.write_bytes(bytes(10))
+    log.complete(rows)
+    assert log.read() == rows

@@ -59,6 +59,12 @@ def test_a_last_batch_of_one_sample_is_left_out():
     assert train_spans(129, 128) == [(0, 128)]
 
 
+def test_processes_that_share_batchnorm_leave_out_no_more_than_they_must():
+    assert [len(train_spans(n, 8, 0, 4, each=1)) for n in (11, 12, 9)] == [1, 2, 1]
+    assert train_spans(12, 8, 3, 4, each=1) == [(6, 8), (11, 12)]
+    assert train_spans(129, 128, each=1) == [(0, 128)]
+
+
 def test_batches_of_one_are_kept_when_asked_for():
     assert train_spans(3, 1) == [(0, 1), (1, 2), (2, 3)]
 

@@ -42,6 +42,6 @@ def test_a_run_whose_name_only_begins_alike_is_left_alone(tmp_path):
     assert (tmp_path / "net.a_lif2.txt").read_text() == "other"
 
 
-def test_owner_of_last_and_best_is_the_same_run(tmp_path):
+def test_all_checkpoints_of_a_run_have_one_owner(tmp_path):
     files = RunFiles(tmp_path, "net.a_lif")
-    assert owner(tmp_path, "net.a_lif.pth") == owner(tmp_path, "net.a_lif_best.pth") == files
+    assert {owner(tmp_path, path.name) for path in files.checkpoints()} == {files}

@@ -1,0 +1,247 @@
+"""Damaged files of every kind that is read: a clean result or the project's own error, no other.
+
+`FUZZ_EXAMPLES=10000 python -m pytest tests/stress/test_fuzz.py -s` tries so many of each kind and
+prints what came of them, `FUZZ_SEED=1` others than the first; the suite tries few.
+"""
+
+import copy
+import io
+import os
+import zipfile
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from models import NeuronSetting
+from tests.cifar.tiny_net import tiny_lif
+from tests.imagenet.tiny_net import snn
+from tests.stress.damage import damaged
+from tests.utils.aedat4_bytes import aedat4_bytes
+from tests.utils.recordings import make_events
+from utils import checkpoint, optimizer, random_state
+from utils.digits import EMBEDDED, load_digits
+from utils.distributed import World
+from utils.errors import UserError
+from utils.event_frames import to_frames
+from utils.events import encode_aedat2, read_events
+from utils.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
+from utils.training import Training
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+WORLD = World(torch.device("cpu"))
+SETTING = NeuronSetting(timesteps=2)
+OPTIMIZER = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False}
+
+
+def fuzz(test):
+    """Call `test(data)`, which draws from `data`, once an example."""
+    limits = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
+    seed(SEED)(limits(given(st.data())(test)))()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "file"
+
+
+@pytest.fixture
+def outcomes(request):
+    """Counts what came of the files; says it at the end."""
+    counter = Counter()
+    yield counter
+    print(f"\n{request.node.name}: {dict(counter)}")
+
+
+def _read(outcomes, read, errors=UserError):
+    """Note whether `read` gives a result or an error of one line."""
+    try:
+        read()
+    except errors as error:
+        assert "\n" not in str(error)
+        outcomes["refused"] += 1
+    else:
+        outcomes["read"] += 1
+
+
+def _file(write):
+    """The bytes that `write` writes into a file."""
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()
+
+
+def _members(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {member.filename: archive.read(member) for member in archive.infolist()}
+
+
+def _zipped(members):
+    """A zip file whose check sums are right, whatever its members are."""
+
+    def write(buffer):
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+
+    return _file(write)
+
+
+def _inside(draw, whole, name):
+    """The zip file `whole` with a damaged member `name`, and right check sums."""
+    members = _members(whole)
+    key = next(key for key in members if key.endswith(name))
+    return _zipped(members | {key: draw(damaged([members[key]]))})
+
+
+def _recordings():
+    events = make_events(60)
+    yield encode_aedat2(events, ["a comment"])
+    yield aedat4_bytes(events.t, events.x, events.y, events.p)
+
+
+def test_recordings(path, outcomes):
+    pytest.importorskip("aedat")
+    wholes = list(_recordings())
+
+    def read(data):
+        path.write_bytes(data.draw(damaged(wholes)))
+        _read(outcomes, lambda: to_frames(read_events(path), 4))
+
+    fuzz(read)
+
+
+KIND = FrameKind(2)
+
+
+@pytest.fixture(scope="module")
+def cache(path):
+    write_frames(path, to_frames(make_events(60), 2))
+    return path.read_bytes()
+
+
+def test_frame_caches(path, cache, outcomes):
+    def read(data):
+        inside = data.draw(st.booleans())
+        content = _inside(data.draw, cache, ".npy") if inside else data.draw(damaged([cache]))
+        path.write_bytes(content)
+        _read(outcomes, lambda: read_frames(path, KIND), DamagedFrames)
+
+    fuzz(read)
+
+
+def test_digits(tmp_path, outcomes):
+    whole = (EMBEDDED / "digits.npz").read_bytes()
+
+    def read(data):
+        inside = data.draw(st.booleans())
+        content = _inside(data.draw, whole, ".npy") if inside else data.draw(damaged([whole]))
+        (tmp_path / "digits.npz").write_bytes(content)
+        _read(outcomes, lambda: load_digits(tmp_path))
+
+    fuzz(read)
+
+
+# What a file may hold in the place of something else.
+NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -1, 2**63, 1e308]))
+TENSORS = st.sampled_from(
+    [
+        torch.zeros(()),
+        torch.zeros(3),
+        torch.full((), float("nan")),
+        torch.full((1,), -1.0),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(1, dtype=torch.complex64),
+        torch.zeros(1, dtype=torch.bool),
+        torch.zeros(0),
+        torch.zeros(1).expand(10**9),
+    ]
+)
+THINGS = st.recursive(
+    st.one_of(st.none(), NUMBERS, st.text(max_size=5), st.binary(max_size=5), TENSORS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner),
+        st.dictionaries(st.one_of(st.text(max_size=5), st.integers()), inner, max_size=3),
+    ),
+    max_leaves=5,
+)
+
+
+def _altered(draw, content):
+    """A copy of `content` in which something at some depth is another thing, or is missing."""
+    content = copy.copy(content)
+    if isinstance(content, dict) and content:
+        key = draw(st.sampled_from(list(content)))
+        if draw(st.integers(0, 4)) == 0:
+            del content[key]
+        elif draw(st.booleans()):
+            content[key] = _altered(draw, content[key])
+        else:
+            content[key] = draw(THINGS)
+        return content
+    if isinstance(content, list) and content:
+        index = draw(st.integers(0, len(content) - 1))
+        content[index] = _altered(draw, content[index])
+        return content
+    return draw(THINGS)
+
+
+def _damaged_content(draw, content, whole, legacy):
+    """Bytes of a file of tensors: damaged, damaged within right check sums, or of other things."""
+    kind = draw(st.integers(0, 2))
+    if kind == 0:
+        return draw(damaged([whole, legacy]))
+    if kind == 1:
+        return _inside(draw, whole, "data.pkl")
+    return _file(lambda buffer: torch.save(_altered(draw, content), buffer))
+
+
+def _both_forms(content):
+    """The bytes of `content` in the form of today and in the older one."""
+    new = _file(lambda buffer: torch.save(content, buffer))
+    old = _file(lambda b: torch.save(content, b, _use_new_zipfile_serialization=False))
+    return new, old
+
+
+def test_thresholds(path, outcomes):
+    from imagenet.handover import load_Vth
+
+    net = snn(SETTING)
+    content = {n.replace("relu", "storein"): torch.tensor(1.5) for n in net.neurons()}
+    content["storein1"] = (torch.tensor([2.0]),)  # as published ones are
+    whole, legacy = _both_forms(content)
+
+    def read(data):
+        path.write_bytes(_damaged_content(data.draw, content, whole, legacy))
+        _read(outcomes, lambda: load_Vth(net, path, WORLD))
+
+    fuzz(read)
+
+
+def test_checkpoints(path, outcomes):
+    net = tiny_lif(SETTING)
+    training = Training(net, optimizer.build("SGD", net, **OPTIMIZER))
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    training.optimizer.step()
+    training.rows = [[0.1, 2.0, 2.0, 10.0, 10.0]]
+    content = training.snapshot(WORLD) | {"epoch": 1, "step": 1, "steps": 3, "setting": {"a": 1}}
+    content |= {"parts": [{"totals": [1.0, 2.0, 3.0, 4.0], "statistics": {}}], "manualSeed": 3}
+    whole, legacy = _both_forms(content)
+    state = random_state.capture(WORLD.device)
+
+    def resume():
+        training.resume(checkpoint.load(path), 3, WORLD, "file")
+        assert training.epoch >= 0 and 0 <= training.step <= 3
+        assert all(len(row) == 5 for row in training.rows)
+
+    def read(data):
+        path.write_bytes(_damaged_content(data.draw, content, whole, legacy))
+        _read(outcomes, resume)
+        random_state.restore(state, WORLD.device)
+
+    fuzz(read)

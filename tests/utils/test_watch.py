@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from tests.utils.stand_ins import Loader, Net
+from utils import engine, optimizer, random_state
+from utils.distributed import World
+from utils.errors import UserError
+from utils.progress import Bar
+from utils.schedule import Schedule
+from utils.signals import Signals
+from utils.training import Training
+from utils.watch import RunWatch
+
+WORLD = World(torch.device("cpu"))
+STEPS = 3
+
+
+class Spoilt(Loader):
+    """Batches of which those at `bad` (epoch, index) are not finite."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    def __iter__(self):
+        for index, (x, y) in enumerate(super().__iter__()):
+            yield (x * float("nan") if (self.epoch, index) in self.bad else x), y
+
+
+def _training():
+    net = Net(dropout=0.0)
+    random_state.seed(1)
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    return Training(net, optimizer.build("SGD", net, **settings))
+
+
+def _fit(loader, skip=True, save_every=0, epochs=2, training=None):
+    """Return the training after `epochs`, and where it was saved."""
+    training, saved = training or _training(), []
+    with Signals() as signals:
+
+        def save():
+            saved.append((training.epoch, training.step))
+
+        watch = RunWatch(training, STEPS, WORLD, signals, save, save_every, skip)
+        schedule = Schedule(0.1, epochs)
+        engine.fit(training, loader, Loader((5,)), schedule, WORLD, Bar, lambda _: None, watch)
+    return training, saved
+
+
+@pytest.mark.parametrize(
+    ("every", "places"),
+    [(0, []), (1, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]), (2, [(0, 2), (1, 1), (1, 3)])],
+)
+def test_saves_come_every_so_many_steps_counted_over_epochs(every, places):
+    assert _fit(Loader(), save_every=every)[1] == places
+
+
+def test_a_step_that_is_not_finite_stops_and_names_itself_and_the_images():
+    with pytest.raises(UserError, match=r"epoch 2, step 2 of 3: the images .*--on_nan skip"):
+        _fit(Spoilt({(1, 1)}), skip=False)
+
+
+def test_a_skipped_step_leaves_nothing_behind(capsys):
+    """Its update, its momentum and its statistics are those of not having been there."""
+    spoilt, _ = _fit(Spoilt({(0, 2), (1, 2)}))
+    assert spoilt.skipped == 2 and (spoilt.epoch, spoilt.iteration) == (2, 6)
+    lines = capsys.readouterr().out.splitlines()
+    assert "skipping epoch 1, step 3 of 3: the images" in lines[0] and "2 skipped" in lines[1]
+    plain = _training()
+    for epoch in range(2):
+        plain.model.train()
+        loader = Loader()
+        loader.set_epoch(epoch)
+        optimizer.set_learning_rate(plain.optimizer, Schedule(0.1, 2).cosine(epoch))
+        for x, y in list(loader)[:2]:
+            plain.optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(plain.model(x), y).backward()
+            plain.optimizer.step()
+    for key, value in plain.model.state_dict().items():
+        assert torch.equal(value, spoilt.model.state_dict()[key]), key
+    for one, two in zip(*(t.optimizer.state.values() for t in (plain, spoilt)), strict=True):
+        assert torch.equal(one["momentum_buffer"], two["momentum_buffer"])
+
+
+def test_an_epoch_of_skipped_steps_alone_ends_the_run():
+    with pytest.raises(UserError, match="--on_nan skip: no step of epoch 2"):
+        _fit(Spoilt({(1, index) for index in range(STEPS)}))
+
+
+def test_the_epochs_scores_are_of_the_steps_taken():
+    seen = []
+    training = _training()
+    with Signals() as signals:
+        watch = RunWatch(training, STEPS, WORLD, signals, lambda: None, skip=True)
+        loader = Spoilt({(0, 0)})
+        engine.fit(training, loader, Loader((5,)), Schedule(0.1, 1), WORLD, Bar, seen.append, watch)
+    assert seen[0].train.samples == sum(loader.sizes[1:])
+
+
+def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
+    class Second(World):
+        def gather(self, value):
+            return ["all outputs are finite, the gradient of w is not", "the output of layer l"]
+
+    watch = RunWatch(_training(), STEPS, Second(WORLD.device), Signals(), lambda: None)
+    watch.signals.close()
+    assert watch._reason(torch.zeros(2, 4)) == "the output of layer l"

@@ -1,0 +1,68 @@
+"""Which layer is the first whose output is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from utils import random_state
+
+GRADIENT = "all outputs are finite, the gradient of"
+
+
+@torch.no_grad()
+def first_not_finite(model: nn.Module, images: Tensor) -> str:
+    """Return, in words, what is not finite first on the way of `images` through `model` and back.
+
+    The forward pass is repeated timestep by timestep, where the network has an engine for that:
+    the folded one never has a layer's output as a whole. Running statistics take it in once more.
+    """
+    if not images.isfinite().all():
+        return "the images are not finite"
+    found: list[str] = []
+    state = random_state.capture(images.device)
+    with _unrolled(model), _watched(model, found):
+        model(images)
+    random_state.restore(state, images.device)
+    if found:
+        return f"the output of layer {found[0]} is the first that is not finite"
+    for name, parameter in reversed(list(model.named_parameters())):
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            return f"{GRADIENT} {name} is not"
+    return "outputs and gradients are finite, the loss or the sum of squared gradients is not"
+
+
+@contextmanager
+def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
+    """Meanwhile note in `found` the layers whose outputs are not finite, in order."""
+
+    def note(name: str):
+        def hook(layer: nn.Module, inputs: tuple, output: object) -> None:
+            if isinstance(output, Tensor) and not output.isfinite().all():
+                found.append(name)
+
+        return hook
+
+    layers = ((name, layer) for name, layer in model.named_modules() if not any(layer.children()))
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _unrolled(model: nn.Module) -> Iterator[None]:
+    """Meanwhile compute a spiking network by plain tensors over the whole train."""
+    choice = getattr(model, "choice", None)
+    if hasattr(model, "setting"):
+        model.configure(engine="unrolled", precision=choice.precision, compile="off")
+    try:
+        yield
+    finally:
+        if choice is not None:
+            model.choice = choice

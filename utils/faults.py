@@ -1,0 +1,32 @@
+"""What ends a training or a test from outside, told in one line that says what to change."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from utils import memory
+from utils.errors import UserError
+from utils.run import Run
+from utils.workers import dead_loader
+
+_CPU_MEMORY = "can't allocate memory"
+
+
+@contextmanager
+def explained(run: Run) -> Iterator[None]:
+    """Turn memory that runs out and a loader process that dies into `UserError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        raise UserError(memory.advice(run)) from None
+    except RuntimeError as error:
+        if fault := dead_loader(error, run.args.workers):
+            raise fault from error
+        if _CPU_MEMORY in str(error):
+            raise UserError(memory.advice(run)) from error
+        raise
