@@ -298,6 +298,11 @@ def add_by_step_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> N
         add_(target, term, scale, shift)
 
 
+def recode(spikes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros and ones in another type."""
+    return spikes.to(dtype)
+
+
 def covariance(y: Tensor, q: Tensor) -> Tensor:
     """`<<(y_t - y_u) * q_t>>` a channel, of a centred current and a train `(T, M, C)`."""
     exact = accumulator(y.dtype)

@@ -97,6 +97,19 @@ class Train(_Deferred):
         self.engine, self.values, self.amplitude, self.handle = engine, values, amplitude, handle
         self.static = static
         self._total = total
+        self.compute = None if values is None else values.dtype
+
+    def pack(self) -> None:
+        """Keep spikes as bytes, for a residual that waits while a whole branch is computed."""
+        if self.amplitude is not None:
+            self.values = self.engine.kernels.recode(self.values, torch.uint8)
+
+    def unpacked(self) -> Train:
+        """This train, its values in the compute type."""
+        if self.values.dtype == self.compute:
+            return self
+        values, total = self.engine.kernels.recode(self.values, self.compute), self._total
+        return Train(self.engine, values, self.amplitude, self.handle, total, self.static)
 
     @property
     def total(self) -> Tensor:
@@ -118,10 +131,10 @@ class Train(_Deferred):
         """The train behind a linear map without a weight, the same at every step."""
         return Train(
             self.engine,
-            linear(self.values),
+            linear(self.unpacked().values),
             self.amplitude,
             None if self.handle is None else linear(self.handle),
-            None if self._total is None else linear(self._total.to(self.values.dtype)),
+            None if self._total is None else linear(self._total.to(self.compute)),
             self.static,
         )
 
@@ -137,11 +150,12 @@ class Train(_Deferred):
         """
         if self.static:
             raise TypeError("dropout on a static image: use the unrolled engine for this network")
-        mask = F.dropout(torch.ones(self.values.shape, device=self.values.device), p)
-        mask = channels_last(mask.to(self.values.dtype))
+        values = self.unpacked().values
+        mask = F.dropout(torch.ones(values.shape, device=values.device), p)
+        mask = channels_last(mask.to(values.dtype))
         mean = mask.unflatten(0, (self.engine.timesteps, -1)).mean(0)
         handle = None if self.handle is None else self.handle * mean
-        return Train(self.engine, self.values * mask, self.amplitude, handle)
+        return Train(self.engine, values * mask, self.amplitude, handle)
 
     def as_current(self) -> Current:
         return Current(self.engine, [Branch(self)])
@@ -158,10 +172,12 @@ class Branch:
     norm: Norm | None = None
 
     def output(self) -> Tensor:
-        """`L(p)` with the amplitude folded into the weight, before any cast; or the bare train."""
-        train, compute = self.train, self.train.values.dtype
+        """`L(p)` with the amplitude folded into the weight, before any cast; or the bare train,
+        which may be packed."""
         if self.linear is None:
-            return train.values
+            return self.train.values
+        self.train = train = self.train.unpacked()
+        compute = train.compute
         weight = self.weight if train.amplitude is None else self.weight * train.amplitude
         bias = None if self.bias is None else self.bias.to(compute)
         return self.linear(train.values, channels_last(weight.to(compute)), bias)

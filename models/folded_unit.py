@@ -5,6 +5,7 @@ Currents are rows `(S, M, C)`: S = T steps, or one step where the current is sta
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,7 +89,7 @@ class Unit:
     ) -> None:
         self.kernels, self.T, self.sum = engine.kernels, engine.timesteps, engine.sum
         self.norm, self.Vth, self.d = norm, Vth, d
-        self.compute = branches[0].train.values.dtype
+        self.compute = branches[0].train.compute
         self.differentiable = torch.is_grad_enabled()
         self.residuals: list[Tensor] = []  # handles of the branches without a weight
         self.terms: list[Term] = []  # the branches with one
@@ -191,6 +192,8 @@ class Unit:
     def _covary(self) -> None:
         """Temporal covariances `Q_y, Q_q, C` of every weighted branch, whose trains then go.
 
+        A train that the network still holds is a residual, and is packed.
+
         Of `y` centred, where `_centres`; every `q` is centred here.
         """
         y_matters = self._y_matters()
@@ -205,7 +208,10 @@ class Unit:
                     term.Q_q = self._covariance(term.branch, term.q)
         for term in self.terms:
             term.q = None
+            others = weakref.ref(term.branch.train)
             term.branch.train = term.branch.train.without_values()
+            if (residual := others()) is not None and not residual.static:
+                residual.pack()
 
     def _covariance(self, branch: Branch, a: Tensor) -> Tensor:
         return branch.weight_grad(self._shaped(a))

@@ -26,6 +26,7 @@ class Kernels(NamedTuple):
     statistics_: Callable = dynamics.statistics_
     add_: Callable = dynamics.add_by_step_
     covariance: Callable = dynamics.covariance
+    recode: Callable = dynamics.recode
 
 
 def compiled(device: torch.device) -> Kernels:
@@ -41,6 +42,7 @@ def compiled(device: torch.device) -> Kernels:
             statistics_=native.statistics_,
             add_=native.add_,
             covariance=native.covariance,
+            recode=native.recode,
         )
     _try_compiler(device)
     return by_torch()

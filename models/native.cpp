@@ -21,6 +21,8 @@ using bf16 = std::uint16_t;  // the upper half of a float; a bare integer, which
 
 inline float load(float a) { return a; }
 
+inline float load(std::uint8_t a) { return a; }
+
 inline float load(bf16 a) {
     const std::uint32_t bits = std::uint32_t(a) << 16;
     float value;
@@ -245,8 +247,9 @@ void statistics(T* y, float* time_mean, float* mean, float* var, Size steps, Siz
 }
 
 // y <- y + scale * a + shift, rounded once; scale and shift of one value or one a channel.
-template <class T>
-void add(T* y, const T* a, const float* scale, Size scales, const float* shift, Size rows, Size C,
+// Spikes that were packed are bytes.
+template <class T, class A>
+void add(T* y, const A* a, const float* scale, Size scales, const float* shift, Size rows, Size C,
          int threads) {
 #pragma omp parallel num_threads(threads)
     {
@@ -254,7 +257,7 @@ void add(T* y, const T* a, const float* scale, Size scales, const float* shift, 
         const auto plus = repeated(shift, C, 0.0f);
         for_blocks(rows * C, C, [&](Size first, Size length) {
             T* to = y + first;
-            const T* from = a + first;
+            const A* from = a + first;
             if (shift) {
 #pragma omp simd
                 for (Size e = 0; e < length; ++e)
@@ -266,6 +269,13 @@ void add(T* y, const T* a, const float* scale, Size scales, const float* shift, 
             }
         });
     }
+}
+
+// Spikes from one type to another.
+template <class From, class To>
+void recode(const From* from, To* to, Size length, int threads) {
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (Size e = 0; e < length; ++e) to[e] = from[e] != From(0) ? kSpike<To> : To(0);
 }
 
 // <<y * q>> of each channel over all rows.
@@ -297,15 +307,26 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
                       {spikes, count8, count16, mean_u, mean_v, inside, above}, threads);         \
     }
 
+#define EXPORT_ADD(T, suffix, A, of)                                                              \
+    extern "C" void add_##suffix##_##of(T* y, const A* a, const float* scale, Size scales,        \
+                                        const float* shift, Size rows, Size C, int threads) {     \
+        add<T, A>(y, a, scale, scales, shift, rows, C, threads);                                  \
+    }
+
+#define EXPORT_RECODE(From, from_, To, to_)                                                       \
+    extern "C" void recode_##from_##_##to_(const From* from, To* to, Size length, int threads) {  \
+        recode<From, To>(from, to, length, threads);                                              \
+    }
+
 #define EXPORT(T, suffix)                                                                         \
     extern "C" void statistics_##suffix(T* y, float* time_mean, float* mean, float* var,          \
                                         Size steps, Size M, Size C, bool centres, int threads) {  \
         statistics<T>(y, time_mean, mean, var, steps, M, C, centres, threads);                    \
     }                                                                                             \
-    extern "C" void add_##suffix(T* y, const T* a, const float* scale, Size scales,               \
-                                 const float* shift, Size rows, Size C, int threads) {            \
-        add<T>(y, a, scale, scales, shift, rows, C, threads);                                     \
-    }                                                                                             \
+    EXPORT_ADD(T, suffix, T, suffix)                                                              \
+    EXPORT_ADD(T, suffix, std::uint8_t, uint8)                                                    \
+    EXPORT_RECODE(T, suffix, std::uint8_t, uint8)                                                 \
+    EXPORT_RECODE(std::uint8_t, uint8, T, suffix)                                                 \
     extern "C" void covariance_##suffix(const T* y, const T* q, float* result, Size rows, Size C, \
                                         int threads) {                                            \
         covariance<T>(y, q, result, rows, C, threads);                                            \

@@ -41,6 +41,7 @@ _SIGNATURES = {
     "fold": [_POINTER] * 3 + [_SIZE] * 4 + [_FLOAT] * 5 + [_BOOL] * 2 + [_POINTER] * 11 + [_INT],
     "statistics": [_POINTER] * 4 + [_SIZE] * 3 + [_BOOL, _INT],
     "add": [_POINTER] * 3 + [_SIZE, _POINTER, _SIZE, _SIZE, _INT],
+    "recode": [_POINTER] * 2 + [_SIZE, _INT],
     "covariance": [_POINTER] * 3 + [_SIZE] * 2 + [_INT],
 }
 
@@ -234,11 +235,24 @@ def statistics_(y: Tensor, centres: bool) -> Statistics:
 
 def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
     """See `dynamics.add_`."""
-    if not _offered(y, a):
+    packed = a.dtype == torch.uint8 and a.shape == y.shape and a.is_contiguous()
+    if not (_offered(y) and packed) and not _offered(y, a):
         return dynamics.add_by_step_(y, a, scale, shift)
     C = y.shape[-1]
     scale, shift = (None if v is None else v.float().contiguous() for v in (scale, shift))
-    _call("add", (y.dtype,), y, a, scale, scale.numel(), shift, y.numel() // C, C)
+    _call("add", (y.dtype, a.dtype), y, a, scale, scale.numel(), shift, y.numel() // C, C)
+
+
+def recode(spikes: Tensor, dtype: torch.dtype) -> Tensor:
+    """See `dynamics.recode`."""
+    kinds = {spikes.dtype, dtype} - {torch.uint8}
+    if len(kinds) != 1 or not kinds <= {torch.float32, torch.bfloat16}:
+        return dynamics.recode(spikes, dtype)
+    result = torch.empty_like(spikes, dtype=dtype)  # in the same order in memory
+    if spikes.device.type != "cpu" or result.stride() != spikes.stride():
+        return dynamics.recode(spikes, dtype)
+    _call("recode", (spikes.dtype, dtype), spikes, result, spikes.numel())
+    return result
 
 
 def covariance(y: Tensor, q: Tensor) -> Tensor:

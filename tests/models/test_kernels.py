@@ -99,6 +99,13 @@ def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
             fused.add_(mine, y, scale, shift)
             dynamics.add_(theirs, y, scale, shift)
             torch.testing.assert_close(mine, theirs, **close)
+        packed = fused.recode(actual.spikes, torch.uint8)
+        assert packed.dtype == torch.uint8 and torch.equal(packed, actual.spikes.to(torch.uint8))
+        assert torch.equal(fused.recode(packed, dtype), actual.spikes)
+        mine, theirs = y.clone(), y.clone()
+        fused.add_(mine, packed, Vth, None)
+        dynamics.add_(theirs, packed, Vth, None)
+        torch.testing.assert_close(mine, theirs, **close)
 
 
 @pytest.mark.parametrize("fused", FUSED)

@@ -31,7 +31,7 @@ def test_large_pages_and_freed_memory_are_kept(monkeypatch, library: Library) ->
     tune_allocator()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    assert library.options == [(-3, 2**25), (-1, 2**31 - 1)]
+    assert library.options == [(-4, 0), (-1, 2**31 - 1)]
 
 
 def test_a_choice_of_the_user_stays(monkeypatch, library: Library) -> None:
