@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 COLOURS = {
     "published": "#8c8c8c",
+    "published, tuned": "#a9a9a9",
     "unrolled fp32": "#c9a227",
     "folded fp32": "#3a7ca5",
     "folded bf16": "#16425b",

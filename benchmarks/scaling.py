@@ -28,9 +28,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.large_pages import use_large_pages  # noqa: E402
+from utils.allocator import tune_allocator  # noqa: E402
 
-use_large_pages()
+tune_allocator()
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402

@@ -1,9 +1,11 @@
 """Time and memory of a training step: engines x precisions x timesteps, against two anchors.
 
-`published` computes as the published code does (benchmarks/published.py); `convolutions` is the
-floor: nothing but the T-step forward convolutions and their temporal covariance (one more weight
-gradient each). Every measurement is a process of its own; rounds go through all of them in turn,
-and the figures are medians over the rounds, with the least and the most.
+`published` computes as the published code does (benchmarks/published.py), in the memory that a
+process gets by itself; `published, tuned` is the same with the allocator that this project's
+scripts tune (utils/allocator.py), as all other ways have it. `convolutions` is the floor: nothing
+but the T-step forward convolutions and their temporal covariance (one more weight gradient each).
+Every measurement is a process of its own; rounds go through all of them in turn, and the figures
+are medians over the rounds, with the least and the most.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_cpu
 """
@@ -21,9 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.large_pages import use_large_pages  # noqa: E402
+from utils.allocator import tune_allocator  # noqa: E402
 
-use_large_pages()
+if "published" not in sys.argv:  # a process of its own, see _process
+    tune_allocator()
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -37,12 +40,14 @@ from models.linear_maps import Conv2d  # noqa: E402
 
 WAYS = {  # name -> configure's choices; None for the anchors
     "published": None,
+    "published, tuned": None,
     "convolutions": None,
     "unrolled fp32": {"engine": "unrolled"},
     "folded fp32": {"engine": "folded"},
     "folded bf16": {"engine": "folded", "precision": "bf16"},
     "rate bf16": {"engine": "rate", "precision": "bf16"},
 }
+PUBLISHED = ("published", "published, tuned")
 
 
 def main() -> None:
@@ -140,7 +145,7 @@ def _step(args: argparse.Namespace, way: str, model: nn.Module, device: torch.de
     """`batch -> None`: one training step, or one inference, of so many images."""
     if way == "convolutions":
         return _convolutions(model, args.timesteps[0], device, args.evaluate)
-    if way == "published":
+    if way in PUBLISHED:
         as_published(model)
     else:
         compiles = "on" if args.compile == "on" and WAYS[way]["engine"] != "unrolled" else "off"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.large_pages import use_large_pages  # noqa: E402
+from utils.allocator import tune_allocator  # noqa: E402
 
-use_large_pages()
+tune_allocator()
 
 from cifar import train  # noqa: E402
 from cifar.options import build_parser  # noqa: E402

@@ -165,7 +165,9 @@ def fold(
 ) -> Folded:
     """`spikes`, with the counts, means and masks of method.md section 4, in one pass over `y`.
 
-    `mean` `(M, C)` is `y_u` where `y` has been centred about it already (`centre_`), else None.
+    The current is spent: a fused form may leave the spikes where it was.
+
+    `mean` `(M, C)` is `y_u` where `y` has been centred about it already (`statistics_`), else None.
     """
     drive = _drive(y, affine, mean)
     static = y.dim() == 2
@@ -179,7 +181,7 @@ def fold(
         count = count + fired
         if not static:
             total_u = total_u + y[t] if mean is None else total_u
-            total_v = total_v if d.uniform else total_v + d.weights[t] * y[t]
+            total_v = total_v if d.uniform else total_v + d.weights[t] * y[t].to(u.dtype)
     same = static or d.uniform
     if mean is None:
         mean_u = y.to(u.dtype) if static else total_u / d.timesteps
@@ -235,6 +237,30 @@ def means(q: Tensor, affine: Affine, d: Dynamics, dtype: torch.dtype):
         return mean_u, None
     mean_v = sum(d.weights[t] * q[t].to(exact) for t in range(d.timesteps))
     return mean_u, _kept(mean_v, affine, dtype)
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance of each channel (C,), and where it was centred `y_u` (M, C)."""
+
+    mean: Tensor
+    var: Tensor
+    time_mean: Tensor | None
+
+
+def statistics_(y: Tensor, centres: bool) -> Statistics:
+    """`Statistics` of a current `(S, M, C)`; where `centres`, also `y_t <- y_t - y_u` in place."""
+    return Statistics(*channel_statistics(y.flatten(0, 1)), centre_by_step_(y) if centres else None)
+
+
+def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of `(M, C)`, in the accumulation type.
+
+    One pass, many times as fast as `torch.var_mean` on a CPU. Its type is that of the running
+    statistics it is given, which momentum 0 leaves alone.
+    """
+    unused = y.new_zeros(y.shape[1], dtype=accumulator(y.dtype))
+    mean, var = torch.batch_norm_update_stats(y, unused, unused.clone(), 0.0)
+    return mean, var
 
 
 def centre_(y: Tensor) -> Tensor:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import torch
 
 from models.folded import FoldedEngine
-from models.kernels import Kernels, compiled, compiler_fault
+from models.kernels import CompilerError, Kernels, compiled
 from models.sync import alone, over_processes
 
 ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
 COMPILE = ("auto", "on", "off")
 
-# Compiling took about 30 s on 2 busy cores (cached on disk afterwards) and saved 0.9 ms an image
-# and timestep; from about this many on it pays.
-COMPILE_PAYS = 50_000
+# From about how many images times timesteps on a run pays for compiling. A CPU's passes take a
+# second (cached on disk afterwards) and save a millisecond an image and timestep; torch's compiler,
+# for other devices, takes half a minute.
+COMPILE_PAYS = {"cpu": 1_000}
+COMPILE_PAYS_ELSEWHERE = 50_000
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,26 @@ def choose(
             )
     elif dropout > 0 and engine != "unrolled":
         notes.append(f"--engine {engine}: gradients through dropout {dropout:g} are approximate")
-    wanted = compile == "on" or (compile == "auto" and image_steps >= COMPILE_PAYS)
-    wanted = wanted and engine != "unrolled"
-    if wanted and (fault := compiler_fault(device)):
-        notes.append(f"--compile {compile}: no working compiler ({fault}); going on without")
-        wanted = False
+    kernels = None
+    if engine != "unrolled" and _worth_compiling(compile, device, image_steps):
+        try:
+            kernels = compiled(device)
+        except CompilerError as fault:
+            notes.append(f"--compile {compile}: no working compiler ({fault}); going on without")
     folded = FoldedEngine(
         timesteps,
-        compiled() if wanted else Kernels(),
+        kernels or Kernels(),
         torch.bfloat16 if precision == "bf16" else None,
         approximate=engine == "rate",
         sum=over_processes if sync_bn else alone,
     )
-    return Choice(engine, precision, folded, wanted, tuple(notes), not asked, sync_bn)
+    compiles = kernels is not None
+    return Choice(engine, precision, folded, compiles, tuple(notes), not asked, sync_bn)
+
+
+def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bool:
+    pays = COMPILE_PAYS.get(device.type, COMPILE_PAYS_ELSEWHERE)
+    return compile == "on" or (compile == "auto" and image_steps >= pays)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -188,9 +188,8 @@ class Weigh(Function):
                 if k is not None and Q is not None:
                     dW.addcmul_(k.view(-1, *(1,) * (weight.dim() - 1)), Q.to(weight.dtype))
             dW = dW if amplitude is None else dW.mul_(amplitude)
-            # In the strides of a fresh tensor also where a side of 1 leaves them open: buckets of
-            # gradients have those.
-            dW = dW.flatten().view(weight.shape)
+            if dW.stride() != weight.stride():  # buckets of gradients have the weight's
+                dW = torch.empty_like(weight).copy_(dW)
         if ctx.needs_input_grad[2]:
             dbias = weight.new_zeros(ctx.bias_shape)
             if not spec.bias_cancels:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models import folded_grad as grad
 from models import sync
-from models.dynamics import Affine, Dynamics, Folded, accumulator
+from models.dynamics import Affine, Dynamics, Folded, Statistics, accumulator
 from models.folded_grad import Means, rows, unrows
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ class Norm:
     momentum: float
     eps: float
 
-    def affine(self, y: Tensor, samples: int, shared: bool = False) -> Affine:
-        """The map of the rows `y` `(M, C)`; in training the running statistics follow.
+    def affine(self, of: Statistics | None, samples: int, shared: bool = False) -> Affine:
+        """The map of a current with these statistics, None in evaluation; running ones follow.
 
-        `samples` is the number of values a channel that `y` stands for (T*N*H*W, whether or not
+        `samples` is the number of values a channel that they stand for (T*N*H*W, whether or not
         the current is static), for the unbiased running variance; where the batch is `shared`,
-        statistics are those of all processes. Raises `ValueError` for one value alone.
+        statistics become those of all processes. Raises `ValueError` for one value alone.
         """
-        if not self.training:
+        if of is None:
             var, mean = self.running_var, self.running_mean
         else:
             if samples == 1 and not shared:
                 raise ValueError("a BatchNorm in training needs more than 1 value a channel")
-            mean, var = channel_statistics(y)
+            mean, var = of.mean, of.var
             if shared:
                 mean, var, samples = sync.statistics(mean, var, samples)
             if self.running_mean is not None:
@@ -52,17 +52,6 @@ class Norm:
                 sync.follow(*running, mean, var, samples, self.momentum)
         # Detached: the compiler would make one kernel a layer width out of bare parameters.
         return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
-
-
-def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of `(M, C)`, in the accumulation type.
-
-    One pass, many times as fast as `torch.var_mean` on a CPU. Its type is that of the running
-    statistics it is given, which momentum 0 leaves alone.
-    """
-    unused = y.new_zeros(y.shape[1], dtype=accumulator(y.dtype))
-    mean, var = torch.batch_norm_update_stats(y, unused, unused.clone(), 0.0)
-    return mean, var
 
 
 @dataclass
@@ -109,7 +98,7 @@ class Unit:
     def fire(self) -> Fired:
         """The neuron's train; where gradients are on, with a handle on the graph."""
         with torch.no_grad():
-            affine = self._affine(self.norm, self.y)
+            affine, mean = self._affine(self.norm, self.y, centres=self._centres())
             Vth = self.Vth.detach()
             amplitude = Vth * self.d.amplitude
             # A static current goes without its only step: the same z at each.
@@ -117,7 +106,7 @@ class Unit:
             if not self.differentiable:
                 spikes = self.kernels.spikes(y, affine, Vth, self.d, self.compute)
                 return Fired(self._shaped(spikes), amplitude, None, None)
-            mean = self._covary()
+            self._covary()
             folded = self.kernels.fold(y, mean, affine, Vth, self.d, self.compute)
         handle = self._graph(folded, affine)
         count = unrows(folded.count, self.shape)
@@ -132,7 +121,7 @@ class Unit:
             branch = branches.pop(0)
             a, scale, shift = self._output(branch)
             if y is None:
-                y = a if scale is None else self._scaled(a, scale, shift)
+                y = self._first(branch, a, scale, shift)
                 continue
             if len(y) < len(a):
                 y = y.expand_as(a).contiguous()
@@ -154,50 +143,69 @@ class Unit:
             self.terms.append(term)
         if branch.norm is None:
             return a, None, None
-        affine = self._affine(branch.norm, a)
+        affine, _ = self._affine(branch.norm, a)
         if self.differentiable:
             term.q = a
             term.means = Means(*self.kernels.means(a, affine, self.d, self.compute), affine.inv_std)
         return a, affine.slope, affine.offset
 
-    def _scaled(self, a: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    def _first(
+        self, branch: Branch, a: Tensor, scale: Tensor | None, shift: Tensor | None
+    ) -> Tensor:
+        """The current of the first branch, in memory of its own: what follows works in place."""
+        if scale is None:
+            return a if branch.linear is not None else a.clone()
         y = a.to(accumulator(a.dtype)) * scale
         return y if shift is None else y.add_(shift).to(self.compute)
 
-    def _affine(self, norm: Norm | None, y: Tensor) -> Affine | None:
+    def _affine(
+        self, norm: Norm | None, y: Tensor, centres: bool = False
+    ) -> tuple[Affine | None, Tensor | None]:
+        """The map of `norm` for the current `y`; where `centres`, `y` loses its time mean `y_u`."""
         if norm is None:
-            return None
-        samples = self.T * y.shape[1]
-        return norm.affine(y.flatten(0, 1), samples, shared=self.sum is not sync.alone)
+            return None, None
+        statistics = self.kernels.statistics_(y, centres) if norm.training else None
+        shared = self.sum is not sync.alone
+        affine = norm.affine(statistics, self.T * y.shape[1], shared)
+        return affine, statistics.time_mean if centres else None
 
     def _shaped(self, spikes: Tensor) -> Tensor:
         return unrows(spikes.flatten(0, 1), (self.T * self.shape[0], *self.shape[1:]))
 
     # What the backward pass needs beside the means
 
-    def _covary(self) -> Tensor | None:
+    def _y_matters(self) -> bool:
+        """Whether the gradient at the current varies in time, as a multiple of `y_t - y_u`."""
+        return self.norm is not None and self.norm.training and len(self.y) > 1
+
+    def _in_time(self) -> list[Term]:
+        """The branches whose weight sees a train that varies in time."""
+        return [term for term in self.terms if not term.branch.train.static and self.T > 1]
+
+    def _centres(self) -> bool:
+        """Whether a covariance needs `y` about its mean."""
+        return self._y_matters() and any(
+            t.q is not None or t.branch.wants_covariance() for t in self._in_time()
+        )
+
+    def _covary(self) -> None:
         """Temporal covariances `Q_y, Q_q, C` of every weighted branch, whose trains then go.
 
-        Centres `y` (and every `q`) where a covariance needs it, and gives the mean it had.
+        Of `y` centred, where `_centres`; every `q` is centred here.
         """
-        y_matters = self.norm is not None and self.norm.training and len(self.y) > 1
-        terms = [term for term in self.terms if not term.branch.train.static and self.T > 1]
-        mean = None
-        if y_matters and any(t.q is not None or t.branch.wants_covariance() for t in terms):
-            mean = self.kernels.centre_(self.y)
-        for term in terms:
+        y_matters = self._y_matters()
+        for term in self._in_time():
             wanted = term.branch.wants_covariance()
             if y_matters and wanted:
                 term.Q_y = self._covariance(term.branch, self.y)
             if term.q is not None:
-                self.kernels.centre_(term.q)
+                self.kernels.statistics_(term.q, True)
                 term.C = self.kernels.covariance(self.y, term.q) if y_matters else None
                 if wanted and term.branch.norm.training:
                     term.Q_q = self._covariance(term.branch, term.q)
         for term in self.terms:
             term.q = None
             term.branch.train = term.branch.train.without_values()
-        return mean
 
     def _covariance(self, branch: Branch, a: Tensor) -> Tensor:
         return branch.weight_grad(self._shaped(a))

@@ -1,4 +1,4 @@
-"""The elementwise passes of the folded engine: eager, or fused by the compiler."""
+"""The passes of the folded engine over whole currents: eager, or fused by a compiler."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from models import dynamics
+from models import dynamics, native
+from models.native import CompilerError
 
-# Below this many elements a call costs more than what it computes; it also keeps the heads of the
-# networks, whose shapes are their own, from being compiled.
+# Below this many elements a compiled call costs more than what it computes; it also keeps the heads
+# of the networks, whose shapes are their own, from being compiled.
 SMALL = 1 << 17
 
 
@@ -21,27 +23,61 @@ class Kernels(NamedTuple):
     fold: Callable = dynamics.fold
     spikes: Callable = dynamics.spikes
     means: Callable = dynamics.means
-    centre_: Callable = dynamics.centre_by_step_
+    statistics_: Callable = dynamics.statistics_
     add_: Callable = dynamics.add_by_step_
     covariance: Callable = dynamics.covariance
 
 
-def compiled() -> Kernels:
-    """The same functions, each compiled once for all batch and layer sizes (`dynamic=True`)."""
-    whole = Kernels(centre_=dynamics.centre_, add_=dynamics.add_)
-    pairs = zip(whole, Kernels(), strict=True)
-    return Kernels(*(_above_small(torch.compile(f, dynamic=True), eager) for f, eager in pairs))
+def compiled(device: torch.device) -> Kernels:
+    """The same functions, fused: our own C++ on a CPU, torch's compiler elsewhere.
+
+    Raises `CompilerError`, its message one line, where there is no working compiler.
+    """
+    if device.type == "cpu":
+        native.verify()
+        return Kernels(
+            fold=native.fold,
+            spikes=native.spikes,
+            statistics_=native.statistics_,
+            add_=native.add_,
+            covariance=native.covariance,
+        )
+    _try_compiler(device)
+    return by_torch()
 
 
-def _above_small(fused: Callable, eager: Callable) -> Callable:
+def by_torch() -> Kernels:
+    """The functions by `torch.compile`, each compiled once for all batch and layer sizes."""
+    return Kernels(
+        fold=_fused(dynamics.fold),
+        spikes=_fused(dynamics.spikes),
+        means=_fused(dynamics.means),
+        statistics_=_statistics(_fused(dynamics.centre_, dynamics.centre_by_step_)),
+        add_=_fused(dynamics.add_, dynamics.add_by_step_),
+        covariance=_fused(dynamics.covariance),
+    )
+
+
+def _fused(function: Callable, eager: Callable | None = None) -> Callable:
+    fused, eager = torch.compile(function, dynamic=True), eager or function
+
     def call(y, *args):
         return (eager if y.numel() < SMALL else fused)(y, *args)
 
     return call
 
 
-def compiler_fault(device: torch.device) -> str | None:
-    """Why the compiler cannot be used on this device, in one line; None where it can."""
+def _statistics(centre_: Callable) -> Callable:
+    """`dynamics.statistics_` with another way of centring; its sums are torch's own one pass."""
+
+    def statistics_(y: Tensor, centres: bool) -> dynamics.Statistics:
+        channels = dynamics.channel_statistics(y.flatten(0, 1))
+        return dynamics.Statistics(*channels, centre_(y) if centres else None)
+
+    return statistics_
+
+
+def _try_compiler(device: torch.device) -> None:
     quiet = logging.getLogger("torch._dynamo"), logging.getLogger("torch._inductor")
     levels = [log.level for log in quiet]
     try:
@@ -49,8 +85,8 @@ def compiler_fault(device: torch.device) -> str | None:
             log.setLevel(logging.CRITICAL)
         torch.compile(lambda a: a * 2 + 1)(torch.ones(64, device=device))
     except Exception as error:  # the compiler's own failures are of many kinds
-        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompilerError(lines[0]) from error
     finally:
         for log, level in zip(quiet, levels, strict=True):
             log.setLevel(level)
-    return None

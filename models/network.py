@@ -98,6 +98,8 @@ class SpikingNetwork(Network):
         dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)
         device = next(self.parameters()).device
         self.choice = engines.choose(self.setting.timesteps, device, dropout=dropout, **choices)
+        if self.choice.name != "unrolled":
+            self.to(memory_format=torch.channels_last)  # as its trains lie, and so its gradients
         return list(self.choice.notes)
 
     def neuron_line(self) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from models import engines
 from models.engines import COMPILE_PAYS, choose
+from models.kernels import CompilerError, Kernels
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,10 @@ def test_bf16_falls_back_with_a_line(monkeypatch) -> None:
 
 
 def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
-    monkeypatch.setattr(engines, "compiler_fault", lambda device: "no g++")
+    def fail(device):
+        raise CompilerError("no g++")
+
+    monkeypatch.setattr(engines, "compiled", fail)
     choice = choose(4, CPU, compile="on")
     assert not choice.compiled and choice.notes == (
         "--compile on: no working compiler (no g++); going on without",
@@ -47,8 +51,9 @@ def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
 
 
 def test_auto_compiles_runs_that_are_long_enough(monkeypatch) -> None:
-    monkeypatch.setattr(engines, "compiler_fault", lambda device: None)
-    assert not choose(4, CPU, image_steps=COMPILE_PAYS - 1).compiled
-    assert choose(4, CPU, image_steps=COMPILE_PAYS).compiled
-    assert not choose(4, CPU, image_steps=COMPILE_PAYS, compile="off").compiled
-    assert not choose(4, CPU, image_steps=COMPILE_PAYS, engine="unrolled").compiled
+    monkeypatch.setattr(engines, "compiled", lambda device: Kernels())
+    for device, pays in ((CPU, COMPILE_PAYS["cpu"]), (torch.device("meta"), 50_000)):
+        assert not choose(4, device, image_steps=pays - 1).compiled
+        assert choose(4, device, image_steps=pays).compiled
+        assert not choose(4, device, image_steps=pays, compile="off").compiled
+        assert not choose(4, device, image_steps=pays, engine="unrolled").compiled

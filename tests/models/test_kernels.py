@@ -1,4 +1,4 @@
-"""The compiled elementwise passes against their eager twins, on one compilation for all sizes."""
+"""The fused passes over whole currents against their eager twins."""
 
 from __future__ import annotations
 
@@ -7,11 +7,35 @@ import torch
 
 from models import NeuronSetting, dynamics, kernels
 from models.dynamics import Affine, Dynamics
+from models.kernels import CompilerError, Kernels, by_torch
 
-FAULT = kernels.compiler_fault(torch.device("cpu"))
-needs_compiler = pytest.mark.skipif(FAULT is not None, reason=f"no working compiler: {FAULT}")
+CPU = torch.device("cpu")
+
+
+def fault(attempt) -> str | None:
+    try:
+        attempt(CPU)
+    except CompilerError as error:
+        return str(error)
+    return None
+
+
+NATIVE_FAULT, TORCH_FAULT = fault(kernels.compiled), fault(kernels._try_compiler)
+FUSED = [
+    pytest.param(
+        kernels.compiled,
+        marks=pytest.mark.skipif(NATIVE_FAULT is not None, reason=f"no compiler: {NATIVE_FAULT}"),
+        id="native",
+    ),
+    pytest.param(
+        lambda device: by_torch(),
+        marks=pytest.mark.skipif(TORCH_FAULT is not None, reason=f"no compiler: {TORCH_FAULT}"),
+        id="torch",
+    ),
+]
 SETTING = NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25)
 KINDS = (Dynamics.integrate_and_fire(SETTING), Dynamics.leaky_integrate_and_fire(SETTING))
+Vth = torch.tensor(0.5)
 
 
 def draw(timesteps: int, rows: int, channels: int):
@@ -25,52 +49,106 @@ def draw(timesteps: int, rows: int, channels: int):
 def test_a_current_may_be_centred_beforehand(d: Dynamics) -> None:
     y, affine = draw(3, 40, 8)
     y, affine = y.double(), Affine(*(a.double() for a in affine))
-    Vth = torch.tensor(0.5).double()
-    whole = dynamics.fold(y, None, affine, Vth, d, torch.float64)
+    whole = dynamics.fold(y, None, affine, Vth.double(), d, torch.float64)
     mean = dynamics.centre_(y)
     assert y.mean(0).abs().max() < 1e-14
-    torch.testing.assert_close(dynamics.fold(y, mean, affine, Vth, d, torch.float64), whole)
+    torch.testing.assert_close(
+        dynamics.fold(y, mean, affine, Vth.double(), d, torch.float64), whole
+    )
 
 
-@needs_compiler
+def test_statistics_are_those_of_all_rows() -> None:
+    y, _ = draw(3, 40, 8)
+    y = y.double() + 100
+    expected = torch.var_mean(y, (0, 1), correction=0)
+    centred, time_mean = y - y.mean(0), y.mean(0)
+    found = dynamics.statistics_(y, centres=True)
+    torch.testing.assert_close((found.var, found.mean), expected)
+    torch.testing.assert_close((y, found.time_mean), (centred, time_mean))
+
+
+@pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
-def test_compiled_kernels(d: Dynamics) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=("fp32", "bf16"))
+def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
     torch._dynamo.reset()
-    fused = kernels.compiled()
-    Vth = torch.tensor(0.5)
-    for rows, channels in ((3000, 32), (1700, 48)):  # the second size compiles nothing anew
+    fused, close = fused(CPU), {"rtol": 1e-5, "atol": 1e-5}
+    if dtype == torch.bfloat16:
+        close = {"rtol": 1e-2, "atol": 1e-2}
+    for rows, channels in ((3000, 48), (1701, 50)):  # neither fills whole blocks or vectors
         y, affine = draw(3, rows, channels)
-        actual = fused.spikes(y, affine, Vth, d, torch.float32)
-        torch.testing.assert_close(actual, dynamics.spikes(y, affine, Vth, d, torch.float32))
+        y = y.to(dtype)
+        actual = fused.spikes(y.clone(), affine, Vth, d, dtype)
+        assert torch.equal(actual, dynamics.spikes(y, affine, Vth, d, dtype))
         mine, theirs = y.clone(), y.clone()
-        mean = fused.centre_(mine)
-        torch.testing.assert_close(mean, dynamics.centre_(theirs))
-        torch.testing.assert_close(mine, theirs)
-        for train, about in ((y, None), (mine, mean)):
-            actual = fused.fold(train, about, affine, Vth, d, torch.float32)
-            expected = dynamics.fold(train, about, affine, Vth, d, torch.float32)
-            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-        fused.add_(mine, y, Vth, None)
-        dynamics.add_(theirs, y, Vth, None)
-        torch.testing.assert_close(mine, theirs)
+        actual, expected = (k.statistics_(a, True) for k, a in ((fused, mine), (Kernels(), theirs)))
+        torch.testing.assert_close(actual, expected, **close)
+        torch.testing.assert_close(mine, theirs, **close)
+        means = fused.means(y, affine, d, dtype), dynamics.means(y, affine, d, dtype)
+        torch.testing.assert_close(*means, **close)
+        for train, about in ((y, None), (theirs, expected.time_mean)):
+            actual = fused.fold(train.clone(), about, affine, Vth, d, dtype)
+            expected = dynamics.fold(train, about, affine, Vth, d, dtype)
+            assert torch.equal(actual.spikes, expected.spikes)
+            torch.testing.assert_close(actual, expected, **close)
+        torch.testing.assert_close(
+            fused.covariance(y, theirs), dynamics.covariance(y, theirs), **close
+        )
+        for scale, shift in ((Vth, None), (affine.slope, affine.offset), (affine.slope, None)):
+            mine, theirs = y.clone(), y.clone()
+            fused.add_(mine, y, scale, shift)
+            dynamics.add_(theirs, y, scale, shift)
+            torch.testing.assert_close(mine, theirs, **close)
+
+
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("timesteps", [1, 3, 300])
+def test_shapes_that_are_their_own(fused, timesteps: int) -> None:
+    """One step, a static current, none a BatchNorm, more spikes than a byte counts."""
+    setting = NeuronSetting(timesteps=timesteps, Vth=0.1, delta_t=0.25)
+    d = Dynamics.leaky_integrate_and_fire(setting)
+    fused = fused(CPU)
+    whole, affine = draw(timesteps, 70, 5)
+    for y in (whole, whole[0]):
+        for bn in (affine, None):
+            for into in (torch.float32, torch.bfloat16):
+                expected = dynamics.fold(y, None, bn, Vth / 5, d, into)
+                actual = fused.fold(y.clone(), None, bn, Vth / 5, d, into)
+                torch.testing.assert_close(actual.spikes, expected.spikes, rtol=0, atol=0)
+                torch.testing.assert_close(actual.count, expected.count, rtol=0, atol=0)
+                torch.testing.assert_close(actual.mean_u, expected.mean_u, rtol=1e-2, atol=1e-4)
+                for same in ("inside", "above"):
+                    torch.testing.assert_close(getattr(actual, same), getattr(expected, same))
+                if actual.mean_v is not None:
+                    torch.testing.assert_close(actual.mean_v, expected.mean_v, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.skipif(TORCH_FAULT is not None, reason=f"no working compiler: {TORCH_FAULT}")
+def test_torch_compiles_once_for_all_sizes() -> None:
+    torch._dynamo.reset()
+    fused = by_torch()
+    for rows, channels in ((3000, 32), (1700, 48)):
+        y, affine = draw(3, rows, channels)
+        fused.fold(y, None, affine, Vth, KINDS[0], torch.float32)
     compiled_frames = torch._dynamo.utils.counters["frames"]["ok"]
     y, affine = draw(3, 1501, 40)
-    fused.fold(y, None, affine, Vth, d, torch.float32)
+    fused.fold(y, None, affine, Vth, KINDS[0], torch.float32)
     assert torch._dynamo.utils.counters["frames"]["ok"] == compiled_frames
 
 
-def test_small_currents_stay_eager(monkeypatch) -> None:
+def test_torch_leaves_small_currents_eager(monkeypatch) -> None:
     def refuse(*args, **kwargs):
         raise AssertionError("compiled for a small current")
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: refuse)
     y, affine = draw(3, 20, 4)
-    kernels.compiled().fold(y, None, affine, torch.tensor(0.5), KINDS[0], torch.float32)
+    by_torch().fold(y, None, affine, Vth, KINDS[0], torch.float32)
 
 
-def test_a_missing_compiler_is_one_line(monkeypatch) -> None:
+def test_a_compiler_that_fails_is_one_line(monkeypatch) -> None:
     def fail(function, **options):
-        raise RuntimeError("no g++ found\nand a long trace")
+        raise RuntimeError("no ptxas found\nand a long trace")
 
     monkeypatch.setattr(torch, "compile", fail)
-    assert kernels.compiler_fault(torch.device("cpu")) == "no g++ found"
+    with pytest.raises(CompilerError, match="^no ptxas found$"):
+        kernels.compiled(torch.device("meta"))

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from models import NeuronSetting, create_model
+from models.dynamics import channel_statistics
 from models.folded import FoldedEngine
-from models.folded_unit import channel_statistics
 from models.kernels import Kernels
 from models.neuron import IFNeuron, LIFNeuron
 from tests.models.networks import SPIKING, distance, images, network, step

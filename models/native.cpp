@@ -1,0 +1,318 @@
+// The passes of models/dynamics.py over whole currents, for CPUs: the same equations in the same
+// order of operations (no contraction to fused multiply-adds), so that spikes agree bit for bit.
+//
+// A current is rows (T, M, C) of float or bf16. A pass works on blocks of the M*C neurons that fit
+// the first cache, all T steps of one before the next: each value is read from memory once, in runs
+// of kilobytes. (One loop over neurons with T loads each, as the framework's compiler writes it,
+// touches T pages at the same offset and evicts its own lines: four to five times as slow.)
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using Size = std::int64_t;
+
+using bf16 = std::uint16_t;  // the upper half of a float; a bare integer, which compilers vectorise
+
+inline float load(float a) { return a; }
+
+inline float load(bf16 a) {
+    const std::uint32_t bits = std::uint32_t(a) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline void store(float* to, float value) { *to = value; }
+
+// Rounds to nearest, ties to even, as torch does; a NaN stays one.
+inline void store(bf16* to, float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *to = bf16(value != value ? 0x7fc0 : rounded);
+}
+
+template <class T>
+constexpr T kSpike = 1;
+template <>
+constexpr bf16 kSpike<bf16> = 0x3f80;
+
+constexpr Size kBlock = 2048;  // neurons; a few arrays of so many floats lie in the first cache
+
+// Whole rows where a row is short, so that channels repeat alike in every block.
+Size block_length(Size channels) {
+    return channels >= kBlock ? channels : kBlock / channels * channels;
+}
+
+// values[c] of every neuron of a block that begins at channel 0.
+std::vector<float> repeated(const float* values, Size channels, float otherwise) {
+    std::vector<float> all(block_length(channels), otherwise);
+    if (values)
+        for (Size e = 0; e < Size(all.size()); ++e) all[e] = values[e % channels];
+    return all;
+}
+
+// body(first, length) for every block of `total` neurons, over torch's threads.
+template <class Body>
+void for_blocks(Size total, Size channels, const Body& body) {
+    const Size length = block_length(channels);
+    const Size blocks = (total + length - 1) / length;
+#pragma omp for schedule(static)
+    for (Size b = 0; b < blocks; ++b) body(b * length, std::min(length, total - b * length));
+}
+
+// Sums of each channel, per thread first and then in thread order: the same at every call.
+class ChannelSums {
+  public:
+    ChannelSums(Size channels, int threads) : channels_(channels), sums_(channels * threads) {}
+
+    double* of_thread(int thread) { return sums_.data() + channels_ * thread; }
+
+    double total(Size channel) const {
+        double sum = 0;
+        for (Size at = channel; at < Size(sums_.size()); at += channels_) sum += sums_[at];
+        return sum;
+    }
+
+  private:
+    Size channels_;
+    std::vector<double> sums_;
+};
+
+struct Neuron {
+    Size timesteps;
+    float decay, gain, threshold, Vth, ceiling;  // fires at threshold = alpha * Vth
+    bool perfect;                                // decay = gain = 1: u + z
+    bool closed;                                 // both ends of [0, ceiling] count as inside
+};
+
+// BatchNorm, absent where slope is null: z = slope * y + offset, yh = (y - mean) * inv_std.
+struct Affine {
+    const float *mean, *inv_std, *slope, *offset;
+};
+
+template <class Out>
+struct Left {  // what a neuron layer leaves behind; all but the spikes may be null
+    Out* spikes;
+    std::uint8_t* count8;
+    std::int16_t* count16;
+    Out *mean_u, *mean_v;
+    std::uint8_t *inside, *above;
+};
+
+// u <- decay * u + gain * z,  z = slope * y + shift
+template <class T>
+void integrate(float* __restrict u, const T* __restrict y, const float* __restrict slope,
+               const float* __restrict shift, const Neuron& d, Size length) {
+    if (d.perfect) {
+#pragma omp simd
+        for (Size e = 0; e < length; ++e) u[e] = u[e] + (load(y[e]) * slope[e] + shift[e]);
+    } else {
+        const float decay = d.decay, gain = d.gain;
+#pragma omp simd
+        for (Size e = 0; e < length; ++e)
+            u[e] = decay * u[e] + gain * (load(y[e]) * slope[e] + shift[e]);
+    }
+}
+
+// s = 1[u >= threshold],  u <- u - Vth there
+template <class T>
+void fire(float* __restrict u, T* __restrict spikes, std::int32_t* __restrict count,
+          const Neuron& d, Size length) {
+    const float threshold = d.threshold, Vth = d.Vth;
+#pragma omp simd
+    for (Size e = 0; e < length; ++e) {
+        const float before = u[e];
+        const bool fired = before >= threshold;
+        spikes[e] = fired ? kSpike<T> : T(0);
+        count[e] += fired ? 1 : 0;
+        u[e] = fired ? before - Vth : before;
+    }
+}
+
+template <class T>
+void accumulate(float* __restrict total, const T* __restrict y, float weight, Size length) {
+#pragma omp simd
+    for (Size e = 0; e < length; ++e) total[e] += weight * load(y[e]);
+}
+
+// Spikes, and where `left` asks for them counts, means and masks. A static current has one step;
+// the spikes of another may take its place in memory.
+template <class In, class Out>
+void fold(const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,
+          const Neuron& d, const Affine& bn, const Left<Out>& left, int threads) {
+    const Size total = M * C, block = block_length(C);
+    const bool is_static = steps == 1, wants = left.inside != nullptr;
+    const bool sums_u = wants && !is_static && !centre, sums_v = wants && !is_static && weights;
+#pragma omp parallel num_threads(threads)
+    {
+        const auto slope = repeated(bn.slope, C, 1.0f), offset = repeated(bn.offset, C, 0.0f);
+        const auto mean = repeated(bn.mean, C, 0.0f), inv_std = repeated(bn.inv_std, C, 1.0f);
+        std::vector<float> u(block), shift(block), total_u(block), total_v(block);
+        std::vector<std::int32_t> count(block);
+        for_blocks(total, C, [&](Size first, Size length) {
+            std::fill(u.begin(), u.end(), 0.0f);
+            std::fill(total_u.begin(), total_u.end(), 0.0f);
+            std::fill(total_v.begin(), total_v.end(), 0.0f);
+            std::fill(count.begin(), count.end(), 0);
+            for (Size e = 0; e < length; ++e)
+                shift[e] = centre ? centre[first + e] * slope[e] + offset[e] : offset[e];
+            for (Size t = 0; t < d.timesteps; ++t) {
+                const In* in = y + (is_static ? 0 : t * total) + first;
+                Out* out = left.spikes + t * total + first;
+                integrate(u.data(), in, slope.data(), shift.data(), d, length);
+                if (sums_u) accumulate(total_u.data(), in, 1.0f, length);
+                if (sums_v) accumulate(total_v.data(), in, weights[t], length);
+                fire(u.data(), out, count.data(), d, length);  // last: `out` may be `in`
+            }
+            if (!wants) return;
+            for (Size e = 0; e < length; ++e) {
+                const Size at = first + e;
+                float mean_u = is_static ? load(y[at]) : total_u[e] / float(d.timesteps);
+                float mean_v = total_v[e];
+                if (centre) {
+                    mean_u = centre[at];
+                    mean_v = centre[at] + total_v[e];
+                }
+                float x = is_static || !weights ? mean_u : mean_v;
+                if (bn.slope) x = x * slope[e] + offset[e];
+                left.inside[at] = d.closed ? x >= 0 && x <= d.ceiling : x > 0 && x < d.ceiling;
+                left.above[at] = x > d.ceiling;
+                store(left.mean_u + at, (mean_u - mean[e]) * inv_std[e]);
+                if (left.mean_v) store(left.mean_v + at, (mean_v - mean[e]) * inv_std[e]);
+                if (left.count8)
+                    left.count8[at] = std::uint8_t(count[e]);
+                else
+                    left.count16[at] = std::int16_t(count[e]);
+            }
+        });
+    }
+}
+
+// y_u, and mean and biased variance of each channel; where `centres`, y_t <- y_t - y_u in place.
+template <class T>
+void statistics(T* y, float* time_mean, float* mean, float* var, Size steps, Size M, Size C,
+                bool centres, int threads) {
+    const Size total = M * C, block = block_length(C);
+    ChannelSums sums(C, threads), squares(C, threads), spread(C, threads);
+#pragma omp parallel num_threads(threads)
+    {
+        const int thread = omp_get_thread_num();
+        double *s = sums.of_thread(thread), *q = squares.of_thread(thread);
+        double* w = spread.of_thread(thread);
+        std::vector<float> m(block), within(block);
+        for_blocks(total, C, [&](Size first, Size length) {
+            std::fill(m.begin(), m.end(), 0.0f);
+            std::fill(within.begin(), within.end(), 0.0f);
+            for (Size t = 0; t < steps; ++t) {
+                const T* in = y + t * total + first;
+#pragma omp simd
+                for (Size e = 0; e < length; ++e) m[e] += load(in[e]);
+            }
+            for (Size e = 0; e < length; ++e) m[e] /= float(steps);
+            for (Size t = 0; t < steps; ++t) {
+                T* in = y + t * total + first;
+#pragma omp simd
+                for (Size e = 0; e < length; ++e) {
+                    const float d = load(in[e]) - m[e];
+                    within[e] += d * d;
+                    if (centres) store(in + e, d);
+                }
+            }
+            if (time_mean) std::copy_n(m.data(), length, time_mean + first);
+            for (Size r = 0; r < length; r += C) {
+                for (Size c = 0; c < C; ++c) {
+                    const double value = m[r + c];
+                    s[c] += value;
+                    q[c] += value * value;
+                    w[c] += within[r + c];
+                }
+            }
+        });
+    }
+    for (Size c = 0; c < C; ++c) {
+        const double mu = sums.total(c) / M;
+        mean[c] = float(mu);
+        const double between = std::max(0.0, squares.total(c) / M - mu * mu);
+        var[c] = float(between + spread.total(c) / (double(M) * steps));
+    }
+}
+
+// y <- y + scale * a + shift, rounded once; scale and shift of one value or one a channel.
+template <class T>
+void add(T* y, const T* a, const float* scale, Size scales, const float* shift, Size rows, Size C,
+         int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        auto by = repeated(scales == C ? scale : nullptr, C, scale[0]);
+        const auto plus = repeated(shift, C, 0.0f);
+        for_blocks(rows * C, C, [&](Size first, Size length) {
+            T* to = y + first;
+            const T* from = a + first;
+            if (shift) {
+#pragma omp simd
+                for (Size e = 0; e < length; ++e)
+                    store(to + e, load(to[e]) + (load(from[e]) * by[e] + plus[e]));
+            } else {
+#pragma omp simd
+                for (Size e = 0; e < length; ++e)
+                    store(to + e, load(to[e]) + load(from[e]) * by[e]);
+            }
+        });
+    }
+}
+
+// <<y * q>> of each channel over all rows.
+template <class T>
+void covariance(const T* y, const T* q, float* result, Size rows, Size C, int threads) {
+    ChannelSums sums(C, threads);
+#pragma omp parallel num_threads(threads)
+    {
+        double* s = sums.of_thread(omp_get_thread_num());
+        for_blocks(rows * C, C, [&](Size first, Size length) {
+            for (Size r = first; r < first + length; r += C)
+                for (Size c = 0; c < C; ++c) s[c] += double(load(y[r + c]) * load(q[r + c]));
+        });
+    }
+    for (Size c = 0; c < C; ++c) result[c] = float(sums.total(c) / rows);
+}
+
+}  // namespace
+
+#define EXPORT_FOLD(In, in, Out, out)                                                             \
+    extern "C" void fold_##in##_##out(                                                            \
+        const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,       \
+        Size timesteps, float decay, float gain, float threshold, float Vth, float ceiling,       \
+        bool perfect, bool closed, const float* mean, const float* inv_std, const float* slope,   \
+        const float* offset, Out* spikes, std::uint8_t* count8, std::int16_t* count16,            \
+        Out* mean_u, Out* mean_v, std::uint8_t* inside, std::uint8_t* above, int threads) {       \
+        const Neuron d{timesteps, decay, gain, threshold, Vth, ceiling, perfect, closed};         \
+        fold<In, Out>(y, centre, weights, steps, M, C, d, {mean, inv_std, slope, offset},         \
+                      {spikes, count8, count16, mean_u, mean_v, inside, above}, threads);         \
+    }
+
+#define EXPORT(T, suffix)                                                                         \
+    extern "C" void statistics_##suffix(T* y, float* time_mean, float* mean, float* var,          \
+                                        Size steps, Size M, Size C, bool centres, int threads) {  \
+        statistics<T>(y, time_mean, mean, var, steps, M, C, centres, threads);                    \
+    }                                                                                             \
+    extern "C" void add_##suffix(T* y, const T* a, const float* scale, Size scales,               \
+                                 const float* shift, Size rows, Size C, int threads) {            \
+        add<T>(y, a, scale, scales, shift, rows, C, threads);                                     \
+    }                                                                                             \
+    extern "C" void covariance_##suffix(const T* y, const T* q, float* result, Size rows, Size C, \
+                                        int threads) {                                            \
+        covariance<T>(y, q, result, rows, C, threads);                                            \
+    }
+
+EXPORT_FOLD(float, float32, float, float32)
+EXPORT_FOLD(float, float32, bf16, bfloat16)
+EXPORT_FOLD(bf16, bfloat16, bf16, bfloat16)
+EXPORT(float, float32)
+EXPORT(bf16, bfloat16)

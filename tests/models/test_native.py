@@ -1,0 +1,84 @@
+"""Compiling the passes, and what is said where that fails; their values: test_kernels.py."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from models import NeuronSetting, dynamics, native
+from models.dynamics import Dynamics
+from models.native import CompilerError
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
+    caches = (native.library, native.verify)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+@needs_compiler
+def test_compiled_once_for_all_processes(tmp_path, monkeypatch) -> None:
+    native.verify()
+    (made,) = (tmp_path / "cache" / "dsr").iterdir()
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "_compile", lambda *arguments: pytest.fail("compiled again"))
+    native.library()
+    assert made.suffix == ".so"
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch) -> None:
+    (tmp_path / "cache").write_text("a file, not a folder")
+    native.verify()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        ("no_such_compiler", "no_such_compiler cannot be started"),
+        ("false", "false failed"),
+        (None, r"none of c\+\+, g\+\+, clang\+\+ found; install one, or set CXX"),
+    ],
+)
+def test_a_missing_compiler_is_one_line(compiler, said: str, monkeypatch) -> None:
+    if compiler is None:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    else:
+        monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(CompilerError, match=f"^{said}.*$"):
+        native.verify()
+
+
+@needs_compiler
+def test_a_compiler_that_miscomputes_is_refused(tmp_path, monkeypatch) -> None:
+    wrong = tmp_path / "wrong.cpp"
+    wrong.write_text(native.SOURCE.read_text().replace("before >= threshold", "before < threshold"))
+    monkeypatch.setattr(native, "SOURCE", wrong)
+    with pytest.raises(CompilerError, match="other spikes than torch"):
+        native.verify()
+
+
+def test_what_is_not_offered_is_eager(monkeypatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: pytest.fail("called"))
+    d = Dynamics.integrate_and_fire(NeuronSetting(timesteps=2, Vth=1.0))
+    y, Vth = torch.randn(2, 6, 4, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    arguments = (None, Vth, d, torch.float64)
+    assert torch.equal(native.spikes(y, *arguments), dynamics.spikes(y, *arguments))
+    native.fold(y, None, *arguments)
+    native.statistics_(y.clone(), True)
+    native.covariance(y, y)
+    native.add_(y.clone(), y, Vth, None)
+    single = y.float()
+    native.add_(single.clone(), single[:, :, 1:2].expand(2, 6, 4), Vth.float(), None)
