@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from argparse import Namespace
@@ -22,7 +23,7 @@ from utils.loader import Batch, Data, Loader
 from utils.order import Span, epoch_generator, test_spans, train_spans
 from utils.random_state import drawing_from
 from utils.signals import heed_parent_alone
-from utils.workers import dead_loader
+from utils.workers import dead_loader, lost_loader
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Key = tuple[int, int]  # epoch, row among the samples
@@ -146,8 +147,13 @@ class FolderLoader(Loader):
                 yield self.normalise(images), labels.to(self.device, non_blocking=True)
 
     def _collated(self) -> Iterator[Collated]:
+        processes = []
         try:
-            yield from self.loader
+            batches = iter(self.loader)
+            processes += multiprocessing.active_children()
+            yield from batches
+        except (ConnectionError, EOFError) as error:  # a process was reached no more
+            raise lost_loader(processes, self.loader.num_workers) from error
         except RuntimeError as error:
             if fault := dead_loader(error, self.loader.num_workers):
                 raise fault from error

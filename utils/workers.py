@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from utils.errors import UserError
@@ -50,8 +51,18 @@ def dead_loader(error: RuntimeError, workers: int) -> UserError | None:
     lines = [line.splitlines()[0].strip(" .") for line in chain if "DataLoader worker" in line]
     if not lines:
         return None
-    named = next((line for line in lines if "signal" in line), lines[0])
-    return UserError(f"--workers {workers}: {named} (memory or shared memory too small?); lower it")
+    return _loader_fault(next((line for line in lines if "signal" in line), lines[0]), workers)
+
+
+def lost_loader(processes: Sequence[BaseProcess], workers: int) -> UserError:
+    """Return what to tell of those of a DataLoader's `processes` that ended, by their numbers."""
+    ended = wait([process.sentinel for process in processes], timeout=5)
+    numbers = [str(process.pid) for process in processes if process.sentinel in ended]
+    return _loader_fault(f"DataLoader worker (pid {', '.join(numbers)}) ended", workers)
+
+
+def _loader_fault(line: str, workers: int) -> UserError:
+    return UserError(f"--workers {workers}: {line} (memory or shared memory too small?); lower it")
 
 
 def _start_worker() -> None:

@@ -1,7 +1,8 @@
-import multiprocessing
 import os
+import re
 import shutil
-import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from imagenet.loaders import MEAN, STD, build_calibration, build_data
 from imagenet.options import build_parser
 from imagenet.transforms import test_transform as resize_and_crop
+from tests.ranks import here
 from utils.distributed import World
 from utils.errors import UserError
 from utils.image_folder import open_rgb
@@ -152,17 +154,45 @@ def test_a_killed_loader_process_is_a_mistake_with_a_remedy(images, monkeypatch)
         _epoch(train, 0)
 
 
-def test_a_loader_process_that_really_dies_is_named(images):
-    train = build_data(_args(images, "-j 1 -b 2"), World(CPU)).train
+DYING = """
+import multiprocessing, os, signal, sys
+import torch
+from imagenet.loaders import build_data
+from imagenet.options import build_parser
+from utils.distributed import World
+from utils.errors import run
+from utils.workers import dead_loader
+
+def main():
+    args = build_parser().parse_args(["--data", sys.argv[1], *"-j 1 -b 2 --seed 3".split()])
+    train = build_data(args, World(torch.device("cpu"))).train
     train.set_epoch(0)
     batches = iter(train)
     next(batches)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGINT)  # as of a terminal, to all there are
     next(batches)
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=rf"--workers 1: .*worker \(pid.* {worker.pid}\).*lower it"):
+    try:
+        os.kill(worker.pid, signal.SIGKILL)  # which torch may tell at any place from here on
         list(batches)
+    except RuntimeError as error:
+        raise dead_loader(error, 1) from error
+
+run(main)
+"""
+
+
+def test_a_loader_process_that_really_dies_is_named(images):
+    result = subprocess.run(
+        [sys.executable, "-c", DYING, images],
+        env=os.environ | here(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert re.match(r"error: --workers 1: DataLoader worker \(pid.*\d\).*; lower it$", line)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -26,9 +26,6 @@ def _run(**environment):
     ).stdout.splitlines()
 
 
-def test_repeatable_kernels_are_chosen_and_their_lack_is_no_error():
+def test_repeatable_kernels_are_chosen_their_lack_is_no_error_and_the_users_workspace_stays():
     assert _run() == ["True", "True", "True False", ":4096:8"]
-
-
-def test_a_workspace_that_the_user_chose_stays():
     assert _run(CUBLAS_WORKSPACE_CONFIG=":16:8")[-1] == ":16:8"
