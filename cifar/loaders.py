@@ -136,7 +136,13 @@ def _torchvision_images(
 ) -> Images:
     """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
     world.prepare(lambda: _download(dataset_class, args.path))
-    train, test = (dataset_class(args.path, train=half, download=False) for half in (True, False))
+    try:
+        train, test = (dataset_class(args.path, train=half) for half in (True, False))
+    except (OSError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"--path {args.path}: process {world.rank} does not find there what process 0 did; "
+            "several nodes need a folder that all of them see"
+        ) from error
     return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
 
 

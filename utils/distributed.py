@@ -91,7 +91,7 @@ class World:
         return nullcontext()
 
     def prepare(self, work: Callable[[], None]) -> None:
-        """Do `work` on rank 0 while the others wait; where it raises `UserError`, all do."""
+        """Do `work` on rank 0 while the others wait; where it fails, they raise `UserError`."""
         work()
 
     def average_statistics(self, model: nn.Module) -> None:
@@ -165,12 +165,16 @@ class ProcessGroup(World):
         if self.is_main:
             try:
                 work()
-            except UserError as error:
-                tell(self.store, key, str(error), range(1, self.size))
+            except Exception as error:
+                line = str(error) if isinstance(error, UserError) else f"process 0: {error!r}"
+                tell(self.store, key, line, range(1, self.size))
                 raise
             tell(self.store, key, "", [])
         elif not hear(self.store, key, self.rank, PREPARING):
-            raise UserError(f"process 0 has prepared the data for {PREPARING // 3600} h; giving up")
+            raise UserError(
+                f"process 0 has prepared the data for {PREPARING // 3600} h; prepare them with one "
+                "process first"
+            )
 
     def average_statistics(self, model: nn.Module) -> None:
         kept = model.state_dict(keep_vars=True)

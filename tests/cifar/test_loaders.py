@@ -106,6 +106,11 @@ def test_only_the_main_process_downloads_and_the_others_wait(cifar10, monkeypatc
     assert asked == downloads and world.waits == 1
 
 
+def test_a_node_without_the_data_is_named(tmp_path):
+    with pytest.raises(UserError, match="--path .*: process 1 .*all of them see"):
+        build_data(arguments("cifar10", tmp_path), OneOf(1, 2))
+
+
 @pytest.mark.parametrize(
     "name, archive",
     [("cifar10", "cifar-10-python.tar.gz"), ("cifar100", "cifar-100-python.tar.gz")],

@@ -71,7 +71,7 @@ def test_a_process_whose_peer_dies_says_so_and_ends(tmp_path):
 
 
 def test_a_process_whose_peer_hangs_ends_in_time(tmp_path):
-    flags = (*_flags(tmp_path), "--timeout", "3")
+    flags = (*_flags(tmp_path), "--timeout", "8")
     first, second = ranks.start(2, *SCRIPT, *flags, TINY_DIES_AT="2", TINY_SIGNAL="SIGSTOP")
     try:
         (errors,) = _end([first])
@@ -79,7 +79,7 @@ def test_a_process_whose_peer_hangs_ends_in_time(tmp_path):
         second.kill()
         second.communicate()
     (line,) = errors.splitlines()
-    assert first.returncode == 2 and "lost the others" in line and "--timeout 3 s" in line
+    assert first.returncode == 2 and "lost the others" in line and "--timeout 8 s" in line
 
 
 @pytest.mark.parametrize(

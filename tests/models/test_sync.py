@@ -1,0 +1,97 @@
+"""BatchNorm over processes, as one of them computes it; `tests/test_world_size.py` has several."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from models import NeuronSetting, create_model, sync
+
+LAYERS = [(nn.BatchNorm2d(3), (4, 3, 5, 6)), (nn.BatchNorm1d(3), (7, 3))]
+
+
+@pytest.fixture
+def of_several(monkeypatch):
+    """Take this process for one of several whose others have no samples."""
+    monkeypatch.setattr(sync, "_several", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)
+
+
+def step(layer: nn.Module, x: torch.Tensor, shared: bool) -> list[torch.Tensor]:
+    """Output, gradients and running statistics of a training step."""
+    layer, x = copy.deepcopy(layer).to(x.dtype), x.clone().requires_grad_()
+    nn.init.uniform_(layer.weight, 0.5, 1.5)
+    if shared:
+        with sync.BatchNormOverProcesses():
+            z = layer(x)
+    else:
+        z = layer(x)
+    (z * torch.linspace(0, 1, z.numel(), dtype=x.dtype).view_as(z)).square().sum().backward()
+    gradients = [x.grad, layer.weight.grad, layer.bias.grad]
+    return [z.detach(), *gradients, layer.running_mean, layer.running_var]
+
+
+@pytest.mark.parametrize("layer, shape", LAYERS, ids=("maps", "rows"))
+def test_a_process_with_all_samples_does_what_torch_does(of_several, layer, shape) -> None:
+    results = []
+    for shared in (True, False):
+        torch.manual_seed(0)
+        results.append(step(layer, 3 + torch.randn(shape, dtype=torch.float64), shared))
+    for mine, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=1e-10, atol=1e-12)
+
+
+def test_the_type_of_the_input_stays(of_several) -> None:
+    layer = nn.BatchNorm1d(3)
+    with sync.BatchNormOverProcesses(), torch.autocast("cpu", torch.bfloat16):
+        x = nn.functional.linear(torch.randn(8, 3), torch.eye(3).requires_grad_())
+        z = layer(x)
+    z.float().sum().backward()
+    assert (x.dtype, z.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert layer.weight.grad.dtype == layer.running_var.dtype == torch.float32
+
+
+def test_in_evaluation_nothing_is_summed(monkeypatch) -> None:
+    monkeypatch.setattr(sync, "_several", lambda: True)  # without a group, an exchange would fail
+    layer, x = nn.BatchNorm1d(3).eval(), torch.randn(4, 3)
+    with sync.BatchNormOverProcesses():
+        assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+
+
+def test_moments_of_unequal_shares_are_those_of_the_whole(monkeypatch) -> None:
+    y = 1e4 + torch.randn(10, 3)
+    shares = [share.double() for share in (y[:3], y[3:])]
+    parts = [(share.mean(0), share.var(0, correction=0), len(share)) for share in shares]
+    other = []
+
+    def keep(*given):
+        other.extend(given)
+        return given
+
+    def add(*given):
+        return tuple(a + b for a, b in zip(given, other, strict=True))
+
+    monkeypatch.setattr(sync, "over_processes", keep)
+    sync.statistics(*parts[1])
+    monkeypatch.setattr(sync, "over_processes", add)
+    mean, var, count = sync.statistics(*parts[0])
+    torch.testing.assert_close(mean, y.double().mean(0), rtol=1e-13, atol=0)
+    torch.testing.assert_close(var, y.double().var(0, correction=0), rtol=1e-6, atol=0)
+    assert count == 10
+
+
+def test_without_a_group_sums_are_their_own_parts() -> None:
+    parts = torch.ones(2), torch.zeros(3)
+    assert sync.over_processes(*parts) == sync.alone(*parts) == parts
+
+
+@pytest.mark.parametrize("name", ["preresnet.resnet18_lif", "preresnet_ann.resnet18"])
+def test_networks_offer_it(name: str) -> None:
+    model = create_model(name, NeuronSetting(timesteps=2))
+    assert not model.choice.sync_bn
+    model.configure(sync_bn=True)
+    assert model.choice.sync_bn
