@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import NeuronSetting, unrolled
-from models.folded import FoldedEngine
+from models import folded as folded_module
+from models.folded import FoldedEngine, channels_last
 from models.kernels import Kernels
 from models.neuron import IFNeuron, LIFNeuron
 from models.preresnet import Bottleneck, PreActResNet
@@ -116,7 +117,8 @@ def test_rate_engine_keeps_all_but_convolution_weights_exact() -> None:
             assert F.cosine_similarity(approximate.grads[key].flatten(), grad.flatten(), 0) > 0.9
 
 
-def test_dropout_is_close() -> None:
+def test_dropout_is_close(monkeypatch) -> None:
+    monkeypatch.setattr(folded_module, "_mask", torch_mask)  # the one that the twin will draw
     model = network("vgg.vgg11_lif", 8, dropout=0.1)
     x = images("vgg.vgg11_lif", 8, 3)
     twin = copy.deepcopy(model)
@@ -131,6 +133,23 @@ def test_dropout_is_close() -> None:
         distance(folded.grads["classifier.1.weight"], unrolled.grads["classifier.1.weight"]) < 1e-9
     )
     assert distance(folded.grads["layer1.0.weight"], unrolled.grads["layer1.0.weight"]) < 0.2
+
+
+def torch_mask(like: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:
+    return F.dropout(torch.ones(like.shape, dtype=like.dtype), p) > 0, 1 - p
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_masks_keep_their_share(p: float) -> None:
+    torch.manual_seed(1)
+    like = channels_last(torch.zeros(40, 10, 25, 25))
+    keep, kept = folded_module._mask(like, p)
+    assert kept == pytest.approx(1 - p, abs=2**-17) and keep.stride() == like.stride()
+    bits = keep.permute(0, 2, 3, 1).flatten().double()  # in the order of drawing
+    for part in (bits, *bits.view(-1, 4).t()):
+        assert part.mean() == pytest.approx(kept, abs=5 * (p * (1 - p) / len(part)) ** 0.5)
+    neighbours = torch.corrcoef(bits.view(-1, 4).t()) - torch.eye(4, dtype=torch.float64)
+    assert neighbours.abs().max() < 5 / (len(bits) / 4) ** 0.5
 
 
 def saved_bytes(model: nn.Module, x: torch.Tensor) -> int:
