@@ -148,8 +148,10 @@ class Train(_Deferred):
         An approximation: `R = T * sum_t v_t m_t g_t` is taken as `(sum_t v_t m_t) * R` of what
         follows, mask and temporal fluctuation of the gradient as uncorrelated.
         """
-        if self.static or self.amplitude is None:
-            raise TypeError("dropout needs a neuron before it: use the unrolled engine")
+        if self.static:
+            raise TypeError("dropout on a static image: use the unrolled engine for this network")
+        if self.amplitude is None:
+            raise TypeError("dropout on event frames: use the unrolled engine for this network")
         values, T = self.unpacked().values, self.engine.timesteps
         keep, kept = _mask(values, p)
         times = _sum(keep.view(torch.uint8).unflatten(0, (T, -1)), torch.int16)
