@@ -4,7 +4,7 @@
 // A current is rows (T, M, C) of float or bf16. A pass works on blocks of the M*C neurons that fit
 // the first cache, all T steps of one before the next: each value is read from memory once, in runs
 // of kilobytes. (One loop over neurons with T loads each, as the framework's compiler writes it,
-// touches T pages at the same offset and evicts its own lines: four to five times as slow.)
+// touches T pages at the same offset: in bf16 it takes 2.8 times as long, see native.py.)
 
 #include <omp.h>
 

@@ -1,8 +1,8 @@
 """The passes of `dynamics` over whole currents on a CPU, from C++: `native.cpp`, compiled once.
 
-Measured on 2 cores (Intel, AMX; 10.5 M elements in bf16, T = 20; benchmarks/passes.py): firing 14
-times as fast as eager torch and 3.6 times as fast as torch.compile of the same equations, which
-also took half a minute to compile where this takes a second.
+Measured on 2 cores (Intel, AMX; a current of 10.5 M elements, T = 20; `benchmarks/passes.py`):
+firing in bf16 took 5.4 ms, torch.compile of the same equations 15.1, eager torch 34.7; in float32
+7.0, 9.7 and 35.7. Compiling takes a second where torch's compiler takes half a minute.
 """
 
 from __future__ import annotations
