@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def main() -> None:
     if args.out:
         kind = "evaluation" if args.evaluate else "training step"
         title = f"{args.model}: one {kind}"
-        command = " ".join(["python", *sys.argv])
+        command = shlex.join(["python", *sys.argv])
         report = {"title": title, "machine": describe(), "command": command, "rows": rows}
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
