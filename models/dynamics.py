@@ -288,8 +288,9 @@ def _time_mean(y: Tensor) -> Tensor:
 
 def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
     """`y <- y + scale * a + shift` in place, rounded once; `scale`, `shift` scalars or (C,)."""
-    term = a * scale if shift is None else a * scale + shift
-    y.copy_(y + term)
+    # The scale of a whole train is 0-dim, to which torch would give the type of `a`.
+    term = a.to(accumulator(y.dtype)) * scale
+    y.copy_(y + (term if shift is None else term + shift))
 
 
 def add_by_step_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:

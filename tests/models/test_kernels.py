@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models import NeuronSetting, dynamics, kernels
 from models.dynamics import Affine, Dynamics
+from models.folded import FoldedEngine
 from models.kernels import CompilerError, Kernels, by_torch
+from tests.models.networks import images, network
 
 CPU = torch.device("cpu")
 
@@ -99,6 +103,10 @@ def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
             fused.add_(mine, y, scale, shift)
             dynamics.add_(theirs, y, scale, shift)
             torch.testing.assert_close(mine, theirs, **close)
+            once = y.double() * scale.double() + (0 if shift is None else shift.double())
+            once = (y.double() + once).to(dtype)  # rounded once, whatever the type
+            share = (theirs == once).double().mean()
+            assert share > 0.99 or dtype == torch.float32
         packed = fused.recode(actual.spikes, torch.uint8)
         assert packed.dtype == torch.uint8 and torch.equal(packed, actual.spikes.to(torch.uint8))
         assert torch.equal(fused.recode(packed, dtype), actual.spikes)
@@ -106,6 +114,21 @@ def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
         fused.add_(mine, packed, Vth, None)
         dynamics.add_(theirs, packed, Vth, None)
         torch.testing.assert_close(mine, theirs, **close)
+
+
+@pytest.mark.skipif(NATIVE_FAULT is not None, reason=f"no compiler: {NATIVE_FAULT}")
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=("fp32", "bf16"))
+@pytest.mark.parametrize("name", ["preresnet.resnet18_lif", "vgg.vgg11_if"])
+def test_evaluation_is_the_same_compiled_or_not(name: str, dtype: torch.dtype | None) -> None:
+    model = network(name, 4).float().eval()
+    x = images(name, 4, 3).float()
+    outputs = []
+    for passes in (Kernels(), kernels.compiled(CPU)):
+        engine = FoldedEngine(4, passes, dtype)
+        model.choice = replace(model.choice, folded=engine)
+        with torch.inference_mode():
+            outputs.append(model(x))
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("fused", FUSED)
