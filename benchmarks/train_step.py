@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from utils.allocator import tune_allocator  # noqa: E402
 
-if "published" not in sys.argv:  # a process of its own, see _process
+if "--one" in sys.argv and "published" not in sys.argv:  # a process of its own, see _process
     tune_allocator()
 
 import torch  # noqa: E402

@@ -81,8 +81,8 @@ class _Deferred:
 class Train(_Deferred):
     """A train between two layers: `amplitude * values`, with a handle for its gradient R.
 
-    `values` `(T*N, C, ...)`, time-major, or `(N, C, ...)` where it is `static`; `handle`
-    `(N, C, ...)`, None for the network's input.
+    `values` `(T*N, C, ...)`, time-major, or `(N, C, ...)` where it is `static`; `binary` where they
+    are zeros and ones. `handle` `(N, C, ...)`, None for the network's input.
     """
 
     def __init__(
@@ -93,15 +93,16 @@ class Train(_Deferred):
         handle: Tensor | None = None,
         total: Tensor | None = None,
         static: bool = False,
+        binary: bool = False,
     ) -> None:
         self.engine, self.values, self.amplitude, self.handle = engine, values, amplitude, handle
-        self.static = static
+        self.static, self.binary = static, binary
         self._total = total
         self.compute = None if values is None else values.dtype
 
     def pack(self) -> None:
         """Keep spikes as bytes, for a residual that waits while a whole branch is computed."""
-        if self.amplitude is not None:
+        if self.binary:
             self.values = self.engine.kernels.recode(self.values, torch.uint8)
 
     def unpacked(self) -> Train:
@@ -109,7 +110,9 @@ class Train(_Deferred):
         if self.values.dtype == self.compute:
             return self
         values, total = self.engine.kernels.recode(self.values, self.compute), self._total
-        return Train(self.engine, values, self.amplitude, self.handle, total, self.static)
+        return Train(
+            self.engine, values, self.amplitude, self.handle, total, self.static, self.binary
+        )
 
     @property
     def total(self) -> Tensor:
@@ -157,7 +160,7 @@ class Train(_Deferred):
         times = _sum(keep.view(torch.uint8).unflatten(0, (T, -1)), torch.int16)
         share = times / (kept * T)
         handle = None if self.handle is None else self.handle * share.to(self.handle.dtype)
-        return Train(self.engine, values * keep, self.amplitude / kept, handle)
+        return Train(self.engine, values * keep, self.amplitude / kept, handle, binary=True)
 
     def as_current(self) -> Current:
         return Current(self.engine, [Branch(self)])
@@ -225,7 +228,13 @@ class Current(_Deferred):
         branches = sorted(self.branches, key=lambda branch: branch.linear is None)
         self.branches.clear()  # so that trains die as soon as they are summed
         fired = Unit(self.engine, branches, self.norm, Vth, d).fire()
-        return Train(self.engine, *fired)
+        return Train(self.engine, *fired, binary=True)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """A side for both directions where one is given, as torch takes it."""
+    sides = (value,) if isinstance(value, int) else tuple(value)
+    return sides * 2 if len(sides) == 1 else sides
 
 
 def _sum(steps: Tensor, dtype: torch.dtype) -> Tensor:
@@ -242,7 +251,7 @@ def _mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     That is `1 - p` to within 2^-17: each draw of 64 bits makes four, since drawing them one by one
     took more time than the convolutions.
     """
-    dropped = round(p * 2**16)
+    dropped = min(round(p * 2**16), 2**16 - 1)
     draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
     bits = draws.random_(-(2**63), None).view(torch.int16)[: like.numel()]
     keep = (bits >= dropped - 2**15).as_strided(like.shape, like.stride())
@@ -264,7 +273,9 @@ def _train(x: Train | Current, name: str) -> Train:
 
 
 def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
-    x, linear = _train(x, "conv2d"), Conv2d(stride, padding, dilation, groups)
+    if isinstance(padding, str):
+        raise TypeError(f"the folded engine needs padding in numbers, not {padding!r}")
+    x, linear = _train(x, "conv2d"), Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups)
     return Current(x.engine, [Branch(x, linear, weight, bias)])
 
 

@@ -156,7 +156,7 @@ class Unit:
         """The current of the first branch, in memory of its own: what follows works in place."""
         if scale is None:
             return a if branch.linear is not None else a.clone()
-        y = a.to(accumulator(a.dtype)) * scale
+        y = a.to(accumulator(branch.train.compute)) * scale
         return y if shift is None else y.add_(shift).to(self.compute)
 
     def _affine(

@@ -77,9 +77,13 @@ def verify() -> None:
     Raises `CompilerError` where they differ, and what `library` raises.
     """
     d = Dynamics.leaky_integrate_and_fire(NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25))
-    y = torch.linspace(-1, 4, 3 * 40 * 24).sin().view(3, 40, 24)
+    cpu = {"dtype": torch.float32, "device": "cpu"}
+    y, Vth = (
+        torch.linspace(-1, 4, 3 * 40 * 24, **cpu).sin().view(3, 40, 24),
+        torch.tensor(0.5, **cpu),
+    )
     for dtype in (torch.float32, torch.bfloat16):
-        arguments = (None, None, torch.tensor(0.5), d, dtype)
+        arguments = (None, None, Vth, d, dtype)
         theirs = dynamics.fold(y.to(dtype), *arguments)
         mine = fold(y.to(dtype, copy=True), *arguments)
         if not all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True)):
@@ -106,12 +110,12 @@ def _compile(compiler: str, flags: list[str], path: Path) -> None:
 
 def _cache() -> Path:
     """The user's cache folder for this project, or a temporary one where that cannot be written."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsr"
     try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsr"
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
             return root
-    except OSError:
+    except (OSError, RuntimeError):  # the latter for a user without a home
         return Path(tempfile.mkdtemp(prefix="dsr-"))
 
 
@@ -171,10 +175,10 @@ def fold(
     small, shape = d.timesteps < 256, y.shape[-2:]
     same = _single(y) or d.uniform
     train = _place(y, d, dtype)
-    count = torch.empty(shape, dtype=torch.uint8 if small else torch.int16)
-    mean_u = torch.empty(shape, dtype=dtype)
-    mean_v = None if same else torch.empty(shape, dtype=dtype)
-    inside, above = (torch.empty(shape, dtype=torch.bool) for _ in range(2))
+    count = torch.empty(shape, dtype=torch.uint8 if small else torch.int16, device=y.device)
+    mean_u = torch.empty(shape, dtype=dtype, device=y.device)
+    mean_v = None if same else torch.empty(shape, dtype=dtype, device=y.device)
+    inside, above = (torch.empty(shape, dtype=torch.bool, device=y.device) for _ in range(2))
     counts = (count, None) if small else (None, count)
     _fold(y, mean, affine, Vth, d, train, *counts, mean_u, mean_v, inside, above)
     return Folded(train, count, mean_u, mean_v, inside, above)
@@ -184,7 +188,7 @@ def _place(y: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor:
     """Where the spikes go: over the current itself where they are of its size."""
     if not _single(y) and y.dtype == dtype:
         return y
-    return torch.empty((d.timesteps, *y.shape[-2:]), dtype=dtype)
+    return torch.empty((d.timesteps, *y.shape[-2:]), dtype=dtype, device=y.device)
 
 
 def _single(y: Tensor) -> bool:
@@ -195,11 +199,13 @@ def _single(y: Tensor) -> bool:
 def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *left: Tensor | None) -> None:
     M, C = y.shape[-2:]
     steps = 1 if _single(y) else d.timesteps
-    weights = None if d.uniform or steps == 1 else torch.tensor(d.weights)
+    weights = None
+    if not d.uniform and steps > 1:
+        weights = torch.tensor(d.weights, dtype=torch.float32, device=y.device)
     channels = (None,) * 4
     if affine is not None:
         channels = (affine.mean, affine.inv_std, affine.slope, affine.offset)
-        channels = tuple(a.contiguous() for a in channels)
+        channels = tuple(a.float().contiguous() for a in channels)
     _call(
         "fold",
         (y.dtype, train.dtype),
@@ -227,8 +233,9 @@ def statistics_(y: Tensor, centres: bool) -> Statistics:
     """See `dynamics.statistics_`."""
     if not _offered(y):
         return dynamics.statistics_(y, centres)
-    time_mean = torch.empty(y.shape[1:]) if centres else None
-    mean, var = torch.empty(y.shape[2]), torch.empty(y.shape[2])
+    like = {"dtype": torch.float32, "device": y.device}
+    time_mean = torch.empty(y.shape[1:], **like) if centres else None
+    mean, var = torch.empty(y.shape[2], **like), torch.empty(y.shape[2], **like)
     _call("statistics", (y.dtype,), y, time_mean, mean, var, *y.shape, centres)
     return Statistics(mean, var, time_mean)
 
@@ -260,6 +267,6 @@ def covariance(y: Tensor, q: Tensor) -> Tensor:
     if not _offered(y, q):
         return dynamics.covariance(y, q)
     C = y.shape[-1]
-    result = torch.empty(C)
+    result = torch.empty(C, dtype=torch.float32, device=y.device)
     _call("covariance", (y.dtype,), y, q, result, y.numel() // C, C)
     return result

@@ -14,6 +14,7 @@ from models import NeuronSetting, unrolled
 from models import folded as folded_module
 from models.folded import FoldedEngine, channels_last
 from models.kernels import Kernels
+from models.network import SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron
 from models.preresnet import Bottleneck, PreActResNet
 from tests.models.networks import SPIKING, assert_equal_steps, distance, images, network, step
@@ -133,6 +134,48 @@ def test_dropout_is_close(monkeypatch) -> None:
         distance(folded.grads["classifier.1.weight"], unrolled.grads["classifier.1.weight"]) < 1e-9
     )
     assert distance(folded.grads["layer1.0.weight"], unrolled.grads["layer1.0.weight"]) < 0.2
+
+
+class PooledResidual(SpikingNetwork):
+    """A residual that is no train of spikes, and convolutions called with plain numbers."""
+
+    in_channels = 3
+
+    def __init__(self, setting: NeuronSetting) -> None:
+        super().__init__(setting)
+        self.convs = nn.ModuleList(nn.Conv2d(c, 6, 3, padding=1) for c in (3, 6, 6))
+        self.bns = nn.ModuleList(nn.BatchNorm2d(6) for _ in range(3))
+        self.fires = nn.ModuleList(LIFNeuron(setting) for _ in range(3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.fires[0](self.bns[0](self.convs[0](self.present(images))))
+        x = F.avg_pool2d(x, 2)
+        out = self.fires[1](self.bns[1](F.conv2d(x, self.convs[1].weight, padding=1)))
+        out = self.fires[2](self.bns[2](self.convs[2](out) + x))
+        return self.readout(F.adaptive_avg_pool2d(out, 1)).flatten(1)
+
+
+def test_a_pooled_residual() -> None:
+    torch.manual_seed(2)
+    model = PooledResidual(NeuronSetting(timesteps=4, Vth=0.1)).double()
+    mine, theirs = both_engines(model, torch.randn(3, 3, 8, 8).double())
+    # A bias that its BatchNorm subtracts again, and one that was not used, have no gradient.
+    for step_ in (mine, theirs):
+        for key in [key for key in step_.grads if key.startswith("convs") and "bias" in key]:
+            del step_.grads[key]
+    assert_equal_steps(mine, theirs)
+
+
+def test_padding_in_words_is_named() -> None:
+    model = PooledResidual(NeuronSetting(timesteps=4))
+    train = model.present(torch.randn(1, 3, 8, 8))
+    with pytest.raises(TypeError, match="padding in numbers, not 'same'"):
+        F.conv2d(train, model.convs[0].weight, padding="same")
+
+
+def test_almost_certain_dropout_drops() -> None:
+    keep, kept = folded_module._mask(torch.zeros(1000), 0.999999)
+    assert kept == 2**-16 and keep.sum() < 5
 
 
 def torch_mask(like: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import NeuronSetting, dynamics, native
-from models.dynamics import Dynamics
+from models.dynamics import Affine, Dynamics
 from models.native import CompilerError
 
 needs_compiler = pytest.mark.skipif(
@@ -82,3 +82,24 @@ def test_what_is_not_offered_is_eager(monkeypatch) -> None:
     native.add_(y.clone(), y, Vth, None)
     single = y.float()
     native.add_(single.clone(), single[:, :, 1:2].expand(2, 6, 4), Vth.float(), None)
+
+
+@needs_compiler
+def test_other_default_types_change_nothing() -> None:
+    d = Dynamics.leaky_integrate_and_fire(NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25))
+    y, Vth = torch.randn(3, 50, 8).bfloat16(), torch.tensor(0.5)
+    affine = Affine(*(torch.rand(8, dtype=torch.float64) for _ in range(4)))
+    try:
+        torch.set_default_dtype(torch.float64)
+        native.verify()
+        mine = native.fold(y.clone(), None, affine, Vth, d, torch.bfloat16)
+        statistics = native.statistics_(y.clone(), True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    single = Affine(*(a.float() for a in affine))
+    theirs = dynamics.fold(y, None, single, Vth, d, torch.bfloat16)
+    assert torch.equal(mine.spikes, theirs.spikes)
+    torch.testing.assert_close(mine.mean_v, theirs.mean_v, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        statistics.mean, dynamics.channel_statistics(y.flatten(0, 1))[0], rtol=1e-4, atol=1e-4
+    )
