@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe  # noqa: E402
 from imagenet.loaders import FolderLoader, Images, Keys  # noqa: E402
 from imagenet.transforms import test_transform, train_transform  # noqa: E402
-from utils.distributed import single_process  # noqa: E402
-from utils.image_folder import open_rgb  # noqa: E402
-from utils.order import test_spans  # noqa: E402
+from utils.datasets.image_folder import open_rgb  # noqa: E402
+from utils.datasets.sharding import test_spans  # noqa: E402
+from utils.distributed.world import single_process  # noqa: E402
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 

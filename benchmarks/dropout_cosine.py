@@ -19,10 +19,11 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from models import NeuronSetting, create_model, folded  # noqa: E402
-from utils import dvs_collection  # noqa: E402
-from utils.cifar10_dvs import resize  # noqa: E402
-from utils.frame_cache import FrameKind  # noqa: E402
+from models import NeuronSetting, create_model  # noqa: E402
+from models.engines.folded import spike_train  # noqa: E402
+from utils.events import collection  # noqa: E402
+from utils.events.cifar10_dvs import resize  # noqa: E402
+from utils.events.frame_cache import FrameKind  # noqa: E402
 
 SETTINGS = {
     "vgg.vgg11_if": {"Vth": 6.0, "alpha": 0.5, "Vth_bound": 0.01},
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     args = parser.parse_args()
     frames, labels = _recordings(args)
-    folded._mask = _mask  # the one that torch's own dropout will draw after the same seed
+    spike_train._mask = _mask  # the one that torch's own dropout will draw after the same seed
     print(f"| network | after steps | least cosine | of weight | median |\n{'|---' * 5}|")
     for name, setting in SETTINGS.items():
         torch.manual_seed(0)
@@ -57,12 +58,12 @@ def _mask(like: Tensor, p: float) -> tuple[Tensor, float]:
 def _recordings(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """The first recordings of every class, as frames `(N, T, 2, 48, 48)`."""
     kind = FrameKind(args.timesteps)
-    dvs_collection.prepare(args.path, kind, workers=2)
-    samples = dvs_collection.list_samples(args.path, kind)
+    collection.prepare(args.path, kind, workers=2)
+    samples = collection.list_samples(args.path, kind)
     each = args.batch // 10
     chosen = [[s for s in samples if s.label == label][:each] for label in range(10)]
     flat = [sample for group in chosen for sample in group]
-    frames = [resize(dvs_collection.read_sample(sample, kind)) for sample in flat]
+    frames = [resize(collection.read_sample(sample, kind)) for sample in flat]
     return torch.stack(frames), torch.tensor([sample.label for sample in flat])
 
 

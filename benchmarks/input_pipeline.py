@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.images import Augmentation, ImageSet, Normalise, TrainImages  # noqa: E402
-from utils.order import train_spans  # noqa: E402
+from utils.datasets.image_tensors import Augmentation, ImageSet, Normalise, TrainImages  # noqa: E402
+from utils.datasets.sharding import train_spans  # noqa: E402
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 

@@ -17,15 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.allocator import tune_allocator  # noqa: E402
+from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
 import torch  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
-from models import NeuronSetting, kernels  # noqa: E402
+from models import NeuronSetting  # noqa: E402
 from models.dynamics import Affine, Dynamics  # noqa: E402
+from models.engines.ops import dispatch  # noqa: E402
 
 
 def main() -> None:
@@ -34,9 +35,9 @@ def main() -> None:
     args = parser.parse_args()
     print(describe())
     ways = {
-        "eager": kernels.Kernels(),
-        "torch.compile": kernels.by_torch(),
-        "native": kernels.compiled(torch.device("cpu")),
+        "eager": dispatch.Kernels(),
+        "torch.compile": dispatch.by_torch(),
+        "native": dispatch.compiled(torch.device("cpu")),
     }
     for dtype in (torch.float32, torch.bfloat16):
         for name, call in passes(dtype).items():

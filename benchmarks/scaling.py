@@ -28,7 +28,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.allocator import tune_allocator  # noqa: E402
+from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
@@ -38,9 +38,9 @@ from torch import nn  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
 from models import NeuronSetting, create_model  # noqa: E402
-from utils.distributed import World, connect  # noqa: E402
-from utils.launch import spawn  # noqa: E402
-from utils.meeting import free_port  # noqa: E402
+from utils.distributed.rendezvous import free_port  # noqa: E402
+from utils.distributed.spawn import spawn  # noqa: E402
+from utils.distributed.world import World, connect  # noqa: E402
 
 FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes: what DistributedDataParallel fills them to
 GIGABIT = 1e9 / 8

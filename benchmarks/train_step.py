@@ -1,8 +1,8 @@
 """Time and memory of a training step: engines x precisions x timesteps, against two anchors.
 
-`published` computes as the published code does (benchmarks/published.py), in the memory that a
-process gets by itself; `published, tuned` is the same with the allocator that this project's
-scripts tune (utils/allocator.py), as all other ways have it. `convolutions` is the floor: nothing
+`published` computes as the published code does (benchmarks/published.py), with the memory
+allocator's defaults; `published, tuned` is the same with the settings of this project's scripts
+(utils/system/allocator.py), which all other ways have. `convolutions` is the floor: nothing
 but the T-step forward convolutions and their temporal covariance (one more weight gradient each).
 Every measurement is a process of its own; rounds go through all of them in turn, and the figures
 are medians over the rounds, with the least and the most.
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from utils.allocator import tune_allocator  # noqa: E402
+from utils.system.allocator import tune_allocator  # noqa: E402
 
 if "--one" in sys.argv and "published" not in sys.argv:  # a process of its own, see _process
     tune_allocator()
@@ -37,7 +37,7 @@ from benchmarks.machine import describe  # noqa: E402
 from benchmarks.plots import draw_train_step  # noqa: E402
 from benchmarks.published import as_published  # noqa: E402
 from models import NeuronSetting, create_model  # noqa: E402
-from models.linear_maps import Conv2d  # noqa: E402
+from models.engines.ops.linear import Conv2d  # noqa: E402
 
 WAYS = {  # name -> configure's choices; None for the anchors
     "published": None,

@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cifar import loaders
+from cifar import datasets
 from models import NeuronSetting, UnknownModel, create_model, list_models
 from models.registry import unknown
-from utils import random_state, resume
-from utils.distributed import World
-from utils.errors import UserError, flag_errors
-from utils.run import Run, choose_seed, configure
-from utils.run_files import RunFiles
-from utils.schedule import Schedule
+from utils.distributed.world import World
+from utils.runs import resume
+from utils.runs.paths import RunFiles
+from utils.system import random_state
+from utils.system.errors import UserError, flag_errors
+from utils.training.context import Run, choose_seed, configure
+from utils.training.schedule import Schedule
 
 
 def prepare(args: Namespace, world: World) -> Run:
@@ -28,7 +29,7 @@ def prepare(args: Namespace, world: World) -> Run:
     setting = _setting(args, world)
     content = resume.read(args, files, world)
     args.manualSeed = choose_seed(args.manualSeed, content, world)
-    data = loaders.build_data(args, world)
+    data = datasets.build_data(args, world)
     random_state.seed(args.manualSeed)
     model = _model(args, setting, data, world)
     schedule = Schedule(args.lr, args.epochs, args.warmup)
@@ -52,7 +53,7 @@ def _setting(args: Namespace, world: World) -> NeuronSetting:
             raise UnknownModel(unknown(args.model, offered))
         with torch.device("meta"):
             channels = create_model(args.model, setting).in_channels
-    expected = loaders.channels(args.dataset)
+    expected = datasets.channels(args.dataset)
     if channels != expected:
         raise UserError(
             f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
@@ -67,7 +68,7 @@ def _setting(args: Namespace, world: World) -> NeuronSetting:
     return setting
 
 
-def _model(args: Namespace, setting: NeuronSetting, data: loaders.Data, world: World) -> nn.Module:
+def _model(args: Namespace, setting: NeuronSetting, data: datasets.Data, world: World) -> nn.Module:
     """Return the network for `data` on the device of `world`, its engine chosen."""
     with flag_errors("--model"):
         model = create_model(args.model, setting, data.num_classes, args.dropout)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from utils.digits import CLASSES as DIGITS
-from utils.digits import digit_images
-from utils.errors import UserError
-from utils.image_folder import load_folder
-from utils.images import (
+from utils.datasets.digits import CLASSES as DIGITS
+from utils.datasets.digits import digit_images
+from utils.datasets.image_folder import load_folder
+from utils.datasets.image_tensors import (
     Augmentation,
     ImageSet,
     Normalise,
@@ -23,13 +22,14 @@ from utils.images import (
     TrainImages,
     channel_statistics,
 )
-from utils.loader import Data
-from utils.order import test_spans, train_spans
+from utils.datasets.loader import Data
+from utils.datasets.sharding import test_spans, train_spans
+from utils.system.errors import UserError
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
-    from utils.distributed import World
+    from utils.distributed.world import World
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _folder(args: Namespace, world: World) -> Data:
 
 
 def _cifar10_dvs(args: Namespace, world: World) -> Data:
-    from utils import cifar10_dvs
+    from utils.events import cifar10_dvs
 
     train, test, num_classes, description = cifar10_dvs.build(args, world)
     return Data(args.dataset, train, test, num_classes, 2, None, description)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from utils.distributed import TIMEOUT
-from utils.flags import FlagParser, above, at_least, between, fraction
-from utils.run_flags import add_engine, add_exchange, add_files, add_neurons, add_training
+from utils.distributed.world import TIMEOUT
+from utils.system.flags import FlagParser, above, at_least, between, fraction
+from utils.training.flags import add_engine, add_exchange, add_files, add_neurons, add_training
 
 
 def build_parser(multi: bool) -> argparse.ArgumentParser:

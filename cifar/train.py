@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from cifar.run import prepare
-from utils.distributed import World
-from utils.evaluate import evaluate
-from utils.train import train
+from cifar.build import prepare
+from utils.distributed.world import World
+from utils.training.evaluate import evaluate
+from utils.training.trainer import train
 
 
 def main(args: Namespace, world: World) -> None:

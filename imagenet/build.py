@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torch import nn
 
-from imagenet import handover, loaders
+from imagenet import loaders, pretrained
 from models import NeuronSetting, create_model, list_models
-from utils import random_state, resume
-from utils.distributed import World
-from utils.errors import UserError, flag_errors
-from utils.loader import Data
-from utils.run import Run, Vocabulary, choose_seed, configure
-from utils.run_files import RunFiles
-from utils.schedule import Schedule
+from utils.datasets.loader import Data
+from utils.distributed.world import World
+from utils.runs import resume
+from utils.runs.paths import RunFiles
+from utils.system import random_state
+from utils.system.errors import UserError, flag_errors
+from utils.training.context import Run, Vocabulary, choose_seed, configure
+from utils.training.schedule import Schedule
 
 WORDS = Vocabulary(network="arch", accuracies=("acc1", "best_acc1"))
 SPIKING, CALIBRATION = "preresnet_snn.", "preresnet_cal_Vth."
@@ -88,7 +89,7 @@ def _hand_over(model: nn.Module, args: Namespace, world: World) -> bool:
             world.say(f"note: --resume {args.resume} replaces --pre_train and --load_Vth")
         return False
     if args.pre_train:
-        handover.load_weights(model, folder(args) / args.pre_train, world)
+        pretrained.load_weights(model, folder(args) / args.pre_train, world)
     if args.load_Vth:
-        handover.load_Vth(model, folder(args) / args.load_Vth, world)
+        pretrained.load_Vth(model, folder(args) / args.load_Vth, world)
     return bool(args.pre_train)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.thresholds import recording_points
-from utils.loader import Batch
+from utils.datasets.loader import Batch
 
 QUANTILE = 0.999
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from utils.distributed import World, connect, join, single_process
-from utils.errors import UserError
-from utils.launch import spawn
-from utils.meeting import free_port
+from utils.distributed.rendezvous import free_port
+from utils.distributed.spawn import spawn
+from utils.distributed.world import World, connect, join, single_process
+from utils.system.errors import UserError
 
 _MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at
 

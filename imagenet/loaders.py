@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from imagenet.transforms import Transform, test_transform, train_transform
-from utils.distributed import World
-from utils.errors import UserError
-from utils.image_folder import Sample, list_folder, open_rgb
-from utils.images import Normalise
-from utils.loader import Batch, Data, Loader
-from utils.order import Span, epoch_generator, test_spans, train_spans
-from utils.random_state import drawing_from
-from utils.signals import heed_parent_alone
-from utils.workers import dead_loader, lost_loader
+from utils.datasets.image_folder import Sample, list_folder, open_rgb
+from utils.datasets.image_tensors import Normalise
+from utils.datasets.loader import Batch, Data, Loader
+from utils.datasets.sharding import Span, epoch_generator, test_spans, train_spans
+from utils.distributed.world import World
+from utils.system.errors import UserError
+from utils.system.process_pool import dead_loader, lost_loader
+from utils.system.random_state import drawing_from
+from utils.system.signals import heed_parent_alone
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Key = tuple[int, int]  # epoch, row among the samples

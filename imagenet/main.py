@@ -5,14 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.allocator import tune_allocator  # noqa: E402
+from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
 from imagenet import stages  # noqa: E402
+from imagenet.launch import start  # noqa: E402
 from imagenet.options import build_parser  # noqa: E402
-from imagenet.processes import start  # noqa: E402
-from utils.errors import run  # noqa: E402
+from utils.system.errors import run  # noqa: E402
 
 
 def main() -> None:

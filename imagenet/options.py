@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from utils.flags import FlagParser, at_least, between, fraction
-from utils.run_flags import add_engine, add_exchange, add_files, add_neurons, add_training
+from utils.system.flags import FlagParser, at_least, between, fraction
+from utils.training.flags import add_engine, add_exchange, add_files, add_neurons, add_training
 
 FOLDER = "<checkpoint>/imagenet/"
 

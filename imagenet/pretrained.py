@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from models.thresholds import load_thresholds
-from utils import checkpoint
-from utils.distributed import World
-from utils.errors import UserError, first_line, flag_errors
+from utils.distributed.world import World
+from utils.runs import checkpoint
+from utils.system.errors import UserError, first_line, flag_errors
 
 
 def load_weights(model: nn.Module, path: Path, world: World) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from imagenet import handover, loaders
+from imagenet import loaders, pretrained
+from imagenet.build import folder, prepare, read_setting
 from imagenet.calibration import calibrate
-from imagenet.run import folder, prepare, read_setting
 from models import create_model
-from utils import checkpoint
-from utils.distributed import World
-from utils.errors import UserError, flag_errors
-from utils.evaluate import evaluate, score
-from utils.run import choose_seed
-from utils.run_files import RunFiles
-from utils.train import train
+from utils.distributed.world import World
+from utils.runs import checkpoint
+from utils.runs.paths import RunFiles
+from utils.system.errors import UserError, flag_errors
+from utils.training.context import choose_seed
+from utils.training.evaluate import evaluate, score
+from utils.training.trainer import train
 
 
 def main(args: Namespace, world: World) -> None:
@@ -56,7 +56,7 @@ def calibrate_thresholds(args: Namespace, world: World) -> loaders.FolderLoader:
     args.manualSeed = choose_seed(args.manualSeed, None, world)
     batches, num_classes = loaders.build_calibration(args, world)
     ann = create_model(args.arch, setting, num_classes).to(world.device)
-    handover.load_weights(ann, folder(args) / args.pre_train, world)
+    pretrained.load_weights(ann, folder(args) / args.pre_train, world)
     with flag_errors("--calculate_Vth"):
         thresholds = calibrate(ann, batches, args.batch_size * args.calib_batches)
     path = folder(args) / f"{args.calculate_Vth}.dict"

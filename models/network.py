@@ -10,12 +10,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from models import engines, unrolled
 from models.dynamics import Dynamics
-from models.folded import Train
+from models.engines import select, unrolled
+from models.engines.folded.spike_train import Train
+from models.engines.ops.sync_batch_norm import BatchNormOverProcesses
 from models.neuron import Neuron
 from models.setting import NeuronSetting
-from models.sync import BatchNormOverProcesses
 
 NeuronBuilder = Callable[[NeuronSetting], Neuron]
 
@@ -35,7 +35,7 @@ class Network(nn.Module):
     """A network of this project, spiking or not: how it is computed can be chosen and told."""
 
     in_channels: int
-    choice: engines.Choice
+    choice: select.Choice
 
     def __call__(self, images: Tensor) -> Tensor:
         # The unrolled engine's mixed precision is torch's; the folded engine casts by itself.
@@ -68,7 +68,7 @@ class SpikingNetwork(Network):
     def __init__(self, setting: NeuronSetting) -> None:
         super().__init__()
         self.setting = setting
-        self.choice = engines.choose(setting.timesteps, torch.device("cpu"), engine="folded")
+        self.choice = select.choose(setting.timesteps, torch.device("cpu"), engine="folded")
 
     def neurons(self) -> dict[str, Neuron]:
         """Neuron layers by name, `layer1[0].relu1`, in registration order."""
@@ -97,7 +97,7 @@ class SpikingNetwork(Network):
     def configure(self, **choices) -> list[str]:
         dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)
         device = next(self.parameters()).device
-        self.choice = engines.choose(self.setting.timesteps, device, dropout=dropout, **choices)
+        self.choice = select.choose(self.setting.timesteps, device, dropout=dropout, **choices)
         if self.choice.name != "unrolled":
             self.to(memory_format=torch.channels_last)  # as its trains lie, and so its gradients
         return list(self.choice.notes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models import unrolled
 from models.dynamics import Dynamics
-from models.folded import Current, Train
+from models.engines import unrolled
+from models.engines.folded.spike_train import Current, Train
 from models.setting import NeuronSetting
 
 

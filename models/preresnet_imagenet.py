@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models import engines
+from models.engines import select
 from models.network import Network, SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron, Neuron
 from models.registry import register
@@ -173,7 +173,7 @@ class PreActResNet(Skeleton, Network):
             if value not in (default, "off"):
                 raise ValueError(f"--{flag} {value}: is for spike trains, which an ANN has not")
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        self.choice = engines.choose(1, device, "unrolled", precision, sync_bn=sync_bn)
+        self.choice = select.choose(1, device, "unrolled", precision, sync_bn=sync_bn)
         return list(self.choice.notes)
 
     def engine_line(self) -> str:

@@ -17,13 +17,13 @@ from models import NeuronSetting
 from models.network import SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron
 from tests import ranks
-from utils import engine, optimizer
-from utils.distributed import World, join
-from utils.metrics import Meter
-from utils.order import test_spans as spans_of_test
-from utils.order import train_spans
-from utils.progress import Bar
-from utils.training import Training
+from utils.datasets.sharding import test_spans as spans_of_test
+from utils.datasets.sharding import train_spans
+from utils.distributed.world import World, join
+from utils.training import loop, optimizer
+from utils.training.metrics import Meter
+from utils.training.progress import Bar
+from utils.training.state import Training
 
 ALONE = World(torch.device("cpu"))
 STEPS, BATCH, CLASSES, TESTED = 5, 10, 7, 23  # shares of 2, 3, 2, 3 for four; 23 is prime
@@ -90,7 +90,7 @@ def train(world, kind, engine_name, sync_bn=True, compression="none", steps=STEP
     batches = Batches(samples(steps * BATCH), spans)
     wrapped, bar = world.wrap(model, compression), Bar("", batches)
     training = Training(model, sgd, meter=Meter(world.device))
-    engine.train_one_epoch(training, wrapped, batches, [0.1] * steps, world, bar, engine.Watch())
+    loop.train_one_epoch(training, wrapped, batches, [0.1] * steps, world, bar, loop.Watch())
     return model.state_dict()
 
 
@@ -99,7 +99,7 @@ def gradient(world, model, data, weigh=True, parts=1, compression="none"):
     wrapped = world.wrap(model, compression)
     if not weigh:
         world = ALONE
-    engine.accumulate(wrapped, *data, world, parts)
+    loop.accumulate(wrapped, *data, world, parts)
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -122,7 +122,7 @@ def exchanges(world, sync_bn):
     model = network("lif", sync_bn=sync_bn)
     wrapped, data = world.wrap(model), samples(8, seed=world.rank)
     with profile() as seen:
-        engine.accumulate(wrapped, *data, world)
+        loop.accumulate(wrapped, *data, world)
     return sum(event.name == "gloo:all_reduce" for event in seen.events())
 
 
@@ -130,7 +130,7 @@ def evaluated(world):
     model = network("lif")
     data = samples(TESTED, seed=3)
     batches = Batches(data, spans_of_test(TESTED, 4, world.rank, world.size))
-    return engine.evaluate(model, batches, world, Bar("", batches))
+    return loop.evaluate(model, batches, world, Bar("", batches))
 
 
 def as_process(folder):

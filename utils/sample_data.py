@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dvs_archives import ARCHIVES
-from utils.dvs_simulation import simulate
-from utils.errors import UserError, run
-from utils.events import encode_aedat2
-from utils.flags import FlagParser, at_least
-from utils.workers import map_in_processes
+from utils.events.archives import ARCHIVES
+from utils.events.reader import encode_aedat2
+from utils.events.simulation import simulate
+from utils.system.errors import UserError, run
+from utils.system.flags import FlagParser, at_least
+from utils.system.process_pool import map_in_processes
 
 LEVELS = 16  # the digits' grey levels are 0..16
 IMAGE_SIZE = 64  # pixels along each side of a written image
@@ -45,7 +45,9 @@ def make_dvs(args: argparse.Namespace) -> None:
     The ten class names of CIFAR10-DVS stand for the digits 0 to 9. Each image is recorded once, so
     none is in both halves. Raises UserError where `path` holds recordings or frames already.
     """
-    from utils.digits import load_digits  # imports torch, which the worker processes do not need
+    from utils.datasets.digits import (
+        load_digits,  # imports torch, which the worker processes do not need
+    )
 
     root = Path(args.path)
     if (root / "events").exists() or any(root.glob("frames_num_*")):
@@ -72,7 +74,7 @@ def make_imagefolder(args: argparse.Namespace) -> None:
     """
     from PIL import Image
 
-    from utils.digits import load_digits, split_digits
+    from utils.datasets.digits import load_digits, split_digits
 
     root = Path(args.path)
     if root.exists():

@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from utils.errors import UserError, run
-from utils.event_frames import to_frames
-from utils.events import Events, read_events
-from utils.flags import FlagParser, at_least
+from utils.events.frames import to_frames
+from utils.events.reader import Events, read_events
+from utils.system.errors import UserError, run
+from utils.system.flags import FlagParser, at_least
 
 COLOURS = {"ON": (0.02, 0.35, 0.75), "OFF": (0.80, 0.22, 0.05)}  # apart to colour-blind eyes too
 COLUMNS = 10  # frames side by side

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from models.folded import FoldedEngine
-from models.kernels import CompilerError, Kernels, compiled
-from models.sync import alone, over_processes
+from models.engines.folded.spike_train import FoldedEngine
+from models.engines.ops.dispatch import CompilerError, Kernels, compiled
+from models.engines.ops.sync_batch_norm import alone, over_processes
 
 ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")

@@ -15,7 +15,7 @@ from benchmarks.scaling import (
     table,
 )
 from models import NeuronSetting, create_model
-from utils.distributed import World
+from utils.distributed.world import World
 
 MB = 10**6
 # Two buckets, of 2 MB at 1 s and of 4 MB at 3 s, where the backward pass ends; optimizer 0.5 s.

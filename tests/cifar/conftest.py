@@ -5,8 +5,8 @@ from cifar import train
 from cifar.options import build_parser
 from models import registry
 from tests.cifar.tiny_net import BUILDERS
-from utils import errors
-from utils.distributed import World
+from utils.distributed.world import World
+from utils.system import errors
 
 FLAGS = (
     "--dataset digits --path ./data --model tiny.lif --timesteps 2 --delta_t 0.5 --Vth 0.6 "

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cifar import loaders
-from utils.images import TrainImages
+from cifar import datasets
+from utils.datasets.image_tensors import TrainImages
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ CASES = [
 def test_is_one_line(call, earlier, tmp_path, capsys, monkeypatch, flags, said):
     train = SimpleNamespace(num_samples=8)
     events = SimpleNamespace(train=train, num_classes=10, in_channels=2)
-    monkeypatch.setitem(loaders._DATASETS, "CIFAR10DVS", lambda args, world: events)
+    monkeypatch.setitem(datasets._DATASETS, "CIFAR10DVS", lambda args, world: events)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:

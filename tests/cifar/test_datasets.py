@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from cifar.loaders import build_data, known_datasets
-from utils.errors import UserError
+from cifar.datasets import build_data, known_datasets
+from utils.system.errors import UserError
 
 
 class OneOf:
@@ -175,11 +175,11 @@ def test_fewer_training_images_than_processes(tmp_path):
 
 
 def test_event_recordings_come_from_their_own_module(monkeypatch):
-    module = ModuleType("utils.cifar10_dvs")
+    module = ModuleType("utils.events.cifar10_dvs")
     train, test = SimpleNamespace(num_samples=9), SimpleNamespace()
     module.build = lambda args, world: (train, test, 7, f"frames of {args.path}")
-    monkeypatch.setitem(sys.modules, "utils.cifar10_dvs", module)
-    monkeypatch.setattr("utils.cifar10_dvs", module, raising=False)
+    monkeypatch.setitem(sys.modules, "utils.events.cifar10_dvs", module)
+    monkeypatch.setattr("utils.events.cifar10_dvs", module, raising=False)
     data = build_data(arguments("CIFAR10DVS", "here"), OneOf())
     assert (data.train, data.test, data.num_classes, data.in_channels) == (train, test, 7, 2)
     assert data.description == "frames of here"

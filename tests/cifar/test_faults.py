@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 
-from utils import checkpoint, logger
-from utils.errors import UserError
-from utils.images import TrainImages
+from utils.datasets.image_tensors import TrainImages
+from utils.runs import checkpoint, log
+from utils.system.errors import UserError
 
 FLAGS = ("--epochs", "3", "--manualSeed", "8")
 STEM = "tiny.lif"
@@ -64,7 +64,7 @@ def test_a_folder_that_is_lost_ends_the_run(call, before_epoch, capsys, tmp_path
 
 def test_a_log_and_curves_that_cannot_be_written_do_not_end_the_run(call, monkeypatch, capsys):
     expected = (call(*FLAGS, "--name", "whole") / f"{STEM}whole.txt").read_text()
-    original, refused = logger.Log.append, []
+    original, refused = log.Log.append, []
 
     def append(self, row):
         if len(refused) < 2:
@@ -75,8 +75,8 @@ def test_a_log_and_curves_that_cannot_be_written_do_not_end_the_run(call, monkey
     def save_curves(*_):
         raise OSError("a fault")
 
-    monkeypatch.setattr(logger.Log, "append", append)
-    monkeypatch.setattr("utils.train.save_curves", save_curves)
+    monkeypatch.setattr(log.Log, "append", append)
+    monkeypatch.setattr("utils.training.trainer.save_curves", save_curves)
     folder = call(*FLAGS)
     warnings = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in warnings] == ["warning"] * len(warnings)

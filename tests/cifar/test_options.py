@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from cifar.options import build_parser
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 PUBLISHED = {
     "dataset": "cifar10",

@@ -6,8 +6,8 @@ import signal
 import pytest
 import torch
 
-from utils import checkpoint, run_lock
-from utils.images import TestImages, TrainImages
+from utils.datasets.image_tensors import TestImages, TrainImages
+from utils.runs import checkpoint, lock
 
 FLAGS = ("--epochs", "3", "--manualSeed", "8", "--dropout", "0.2", "--lr", "0.05")
 STEPS = 3  # an epoch has
@@ -159,7 +159,7 @@ def test_a_checkpoint_within_an_epoch_needs_the_batch_it_was_trained_with(call, 
 def test_another_run_of_the_name_is_refused_and_says_who_has_it(call, tmp_path, capsys):
     folder = tmp_path / "digits"
     folder.mkdir()
-    with run_lock.RunLock(folder / f".{STEM}.lock"):
+    with lock.RunLock(folder / f".{STEM}.lock"):
         with pytest.raises(SystemExit) as ended:
             call(*FLAGS)
         assert ended.value.code == 2

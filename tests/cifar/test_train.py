@@ -7,10 +7,10 @@ import torch
 
 from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
-from utils import checkpoint
-from utils.images import TrainImages
-from utils.logger import COLUMNS
-from utils.train import scale_threshold_gradients
+from utils.datasets.image_tensors import TrainImages
+from utils.runs import checkpoint
+from utils.runs.log import COLUMNS
+from utils.training.trainer import scale_threshold_gradients
 
 PUBLISHED_KEYS = {"epoch", "state_dict", "acc", "best_acc", "optimizer"}
 
@@ -87,7 +87,7 @@ def test_one_seed_gives_one_log(call):
 
 def test_repeatable_kernels_are_asked_for(call, monkeypatch):
     asked = []
-    monkeypatch.setattr("utils.run.make_deterministic", lambda: asked.append(True))
+    monkeypatch.setattr("utils.training.context.make_deterministic", lambda: asked.append(True))
     call("--epochs", "1")
     call("--epochs", "1", "--deterministic")
     assert asked == [True]

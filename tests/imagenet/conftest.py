@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from imagenet import stages
+from imagenet.launch import start
 from imagenet.options import build_parser
-from imagenet.processes import start
 from models import registry
 from tests.imagenet.tiny_net import BUILDERS
-from utils import errors
+from utils.system import errors
 
 FLAGS = "--arch preresnet_ann.tiny -j 0 --image-size 32 -b 8 --epochs 1 --warmup 0 --lr 0.05 "
 FLAGS += "--timesteps 4 --compile off --optimizer SGD --seed 5"

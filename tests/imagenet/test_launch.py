@@ -3,11 +3,11 @@ import socket
 import pytest
 import torch
 
-from imagenet import processes
+from imagenet import launch
+from imagenet.launch import start
 from imagenet.options import build_parser
-from imagenet.processes import start
-from utils.distributed import World, connect
-from utils.errors import UserError
+from utils.distributed.world import World, connect
+from utils.system.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -79,7 +79,7 @@ def test_a_launcher_gives_the_layout(monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     joined = []
-    monkeypatch.setattr(processes, "join", lambda *given: joined.append(given) or World(CPU))
+    monkeypatch.setattr(launch, "join", lambda *given: joined.append(given) or World(CPU))
     args, _ = _start("-b 100 -j 5 --local-rank 1 --timeout 30")
     assert joined == [(1, 30.0)]
     assert (args.batch_size, args.workers) == (200, 3)  # of two nodes; of one, for two processes

@@ -11,9 +11,9 @@ from imagenet.loaders import MEAN, STD, build_calibration, build_data
 from imagenet.options import build_parser
 from imagenet.transforms import test_transform as resize_and_crop
 from tests.ranks import here
-from utils.distributed import World
-from utils.errors import UserError
-from utils.image_folder import open_rgb
+from utils.datasets.image_folder import open_rgb
+from utils.distributed.world import World
+from utils.system.errors import UserError
 
 CPU = torch.device("cpu")
 

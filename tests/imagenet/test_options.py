@@ -1,7 +1,7 @@
 import pytest
 
 from imagenet.options import build_parser
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 PUBLISHED = {
     "data": "./data/imagenet",

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from imagenet.run import WORDS
+from imagenet.build import WORDS
 from models import NeuronSetting, create_model
 from tests import golden_numbers as golden
-from utils import checkpoint, optimizer
-from utils.distributed import World
-from utils.training import Training
+from utils.distributed.world import World
+from utils.runs import checkpoint
+from utils.training import optimizer
+from utils.training.state import Training
 
 WORLD = World(torch.device("cpu"))
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from imagenet.loaders import FolderLoader
-from utils.metrics import Meter
+from utils.training.metrics import Meter
 
 PUBLISHED = {"epoch", "arch", "state_dict", "best_acc1", "acc1", "optimizer"}
 ANN = "--arch preresnet_ann.tiny --name ann "
@@ -192,7 +192,7 @@ def test_firing_rates_are_saved(call, handed_over):
 
 def test_warm_up_ends_with_the_first_epoch(call, monkeypatch):
     rates = []
-    monkeypatch.setattr("utils.engine.set_learning_rate", lambda _, rate: rates.append(rate))
+    monkeypatch.setattr("utils.training.loop.set_learning_rate", lambda _, rate: rates.append(rate))
     call(ANN + "--epochs 2 --warmup 10")
     half = 0.025 * (1 + math.cos(math.pi / 2))
     assert rates == pytest.approx([0.005, 0.01, 0.015, half, half, half])
@@ -217,7 +217,7 @@ def test_skipped_images_are_counted_in_the_end(call, images, tmp_path, capsys):
 
 
 def test_bf16_trains_an_ann(call, capsys, monkeypatch):
-    monkeypatch.setattr("models.engines.has_bf16", lambda device: True)
+    monkeypatch.setattr("models.engines.select.has_bf16", lambda device: True)
     folder = call(ANN + "--precision bf16 --epochs 2")
     assert "autograd, precision bf16" in capsys.readouterr().out
     assert math.isfinite(_rows(folder, "ann")[-1][1])
@@ -226,6 +226,6 @@ def test_bf16_trains_an_ann(call, capsys, monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("engine", ["folded", "unrolled", "rate"])
 def test_every_engine_trains_the_snn(call, handed_over, capsys, engine, precision, monkeypatch):
-    monkeypatch.setattr("models.engines.has_bf16", lambda device: True)
+    monkeypatch.setattr("models.engines.select.has_bf16", lambda device: True)
     call(SNN + f"--engine {engine} --precision {precision}")
     assert f"engine {engine}" in capsys.readouterr().out

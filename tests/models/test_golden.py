@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from models import NeuronSetting, create_model
 from models.dynamics import Dynamics, weighted_mean
-from models.folded import FoldedEngine, Train
-from models.kernels import Kernels
+from models.engines.folded.spike_train import FoldedEngine, Train
+from models.engines.ops.dispatch import Kernels
 from models.neuron import IFNeuron, LIFNeuron
 from tests import golden_numbers as golden
 

@@ -19,16 +19,18 @@ from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
 from tests.imagenet.tiny_net import snn
 from tests.stress.damage import damaged
-from tests.utils.aedat4_bytes import aedat4_bytes
-from tests.utils.recordings import make_events
-from utils import checkpoint, optimizer, random_state
-from utils.digits import EMBEDDED, load_digits
-from utils.distributed import World
-from utils.errors import UserError
-from utils.event_frames import to_frames
-from utils.events import encode_aedat2, read_events
-from utils.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
-from utils.training import Training
+from tests.utils.events.aedat4_bytes import aedat4_bytes
+from tests.utils.events.recordings import make_events
+from utils.datasets.digits import EMBEDDED, load_digits
+from utils.distributed.world import World
+from utils.events.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
+from utils.events.frames import to_frames
+from utils.events.reader import encode_aedat2, read_events
+from utils.runs import checkpoint
+from utils.system import random_state
+from utils.system.errors import UserError
+from utils.training import optimizer
+from utils.training.state import Training
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -208,7 +210,7 @@ def _both_forms(content):
 
 
 def test_thresholds(path, outcomes):
-    from imagenet.handover import load_Vth
+    from imagenet.pretrained import load_Vth
 
     net = snn(SETTING)
     content = {n.replace("relu", "storein"): torch.tensor(1.5) for n in net.neurons()}

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.digits import load_digits, split_digits
-from utils.dvs_archives import ARCHIVES
-from utils.dvs_collection import list_samples, split
-from utils.dvs_simulation import simulate
-from utils.errors import UserError
-from utils.events import read_events
-from utils.frame_cache import FrameKind
+from utils.datasets.digits import load_digits, split_digits
+from utils.events.archives import ARCHIVES
+from utils.events.collection import list_samples, split
+from utils.events.frame_cache import FrameKind
+from utils.events.reader import read_events
+from utils.events.simulation import simulate
 from utils.sample_data import main
+from utils.system.errors import UserError
 
 
 def call(monkeypatch, *argv):

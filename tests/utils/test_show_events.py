@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.utils.recordings import make_events
-from utils.errors import UserError
-from utils.event_frames import to_frames
-from utils.events import encode_aedat2
+from tests.utils.events.recordings import make_events
+from utils.events.frames import to_frames
+from utils.events.reader import encode_aedat2
 from utils.show_events import COLOURS, colour, draw, main
+from utils.system.errors import UserError
 
 
 @pytest.fixture

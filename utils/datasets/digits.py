@@ -9,11 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.errors import UserError, first_line
-from utils.images import ImageSet
+from utils.datasets.image_tensors import ImageSet
+from utils.system.errors import UserError, first_line
 
 FILE = "digits.npz"
-EMBEDDED = Path(__file__).resolve().parents[1] / "data"
+EMBEDDED = Path(__file__).resolve().parents[2] / "data"
 LEVELS = 16  # the grey levels are 0..16
 CLASSES = tuple("0123456789")
 _MOST = 1 << 24  # bytes, a hundred times what the file has

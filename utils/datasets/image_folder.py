@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.errors import UserError
-from utils.images import ImageSet
-from utils.tally import tally
+from utils.datasets.image_tensors import ImageSet
+from utils.system.errors import UserError
+from utils.system.progress_counter import tally
 
 if TYPE_CHECKING:
     from PIL.Image import Image

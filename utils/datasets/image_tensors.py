@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.loader import Batch, SpanLoader
-from utils.order import Span, epoch_generator
+from utils.datasets.loader import Batch, SpanLoader
+from utils.datasets.sharding import Span, epoch_generator
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # channel means, channel deviations
 

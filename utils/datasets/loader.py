@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from utils.order import Span
+from utils.datasets.sharding import Span
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 PATIENCE = 20.0  # seconds before those who are late are named
 _PAUSE = 0.05  # seconds between two looks

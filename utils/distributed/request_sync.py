@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from utils.distributed import World
+from utils.distributed.world import World
 
 
 class Agreement:

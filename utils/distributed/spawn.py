@@ -10,8 +10,8 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
-from utils.errors import Stopped, UserError
-from utils.signals import STOPS, passed_on, status
+from utils.system.errors import Stopped, UserError
+from utils.system.signals import STOPS, passed_on, status
 
 
 def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:

@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import Stopped, UserError
-from utils.meeting import hear, meet, tell
+from utils.distributed.rendezvous import hear, meet, tell
+from utils.system.errors import Stopped, UserError
 
 TIMEOUT = 600  # seconds that an exchange may take, the wait for the slowest process included
 PREPARING = 12 * 3600  # seconds that process 0 may take to download and convert

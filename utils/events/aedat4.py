@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.errors import UserError, first_line
-from utils.events import SIZE, Events
+from utils.events.reader import SIZE, Events
+from utils.system.errors import UserError, first_line
 
 _LONGEST_HEADER = 1 << 20
 _DESCRIPTION = re.compile(rb"<dv\b.*</dv>", re.DOTALL)

@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from utils.download import DownloadFailed, fetch, md5_of
-from utils.errors import UserError
+from utils.system.download import DownloadFailed, fetch, md5_of
+from utils.system.errors import UserError
 
 ARCHIVES = {  # class, in label order: figshare file number, md5
     "airplane": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.dvs_collection import CLASSES, Sample, list_samples, prepare, read_sample, split
-from utils.frame_cache import FrameKind
-from utils.images import Augmentation, ImageSet, TestImages, TrainImages
-from utils.loader import Loader
-from utils.order import test_spans, train_spans
-from utils.tally import tally
+from utils.datasets.image_tensors import Augmentation, ImageSet, TestImages, TrainImages
+from utils.datasets.loader import Loader
+from utils.datasets.sharding import test_spans, train_spans
+from utils.events.collection import CLASSES, Sample, list_samples, prepare, read_sample, split
+from utils.events.frame_cache import FrameKind
+from utils.system.progress_counter import tally
 
 if TYPE_CHECKING:
-    from utils.distributed import World
+    from utils.distributed.world import World
 
 INPUT_SIZE = 48  # pixels along each side of a training frame
 

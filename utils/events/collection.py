@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from utils.dvs_archives import ARCHIVES, obtain
-from utils.errors import UserError
-from utils.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
+from utils.events.archives import ARCHIVES, obtain
+from utils.events.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
+from utils.system.errors import UserError
 
 CLASSES = tuple(ARCHIVES)
 _FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")

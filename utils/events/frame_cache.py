@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError, first_line
-from utils.event_frames import normalize, to_frames
-from utils.events import SIZE, read_events
-from utils.workers import map_in_processes
+from utils.events.frames import normalize, to_frames
+from utils.events.reader import SIZE, read_events
+from utils.system.errors import UserError, first_line
+from utils.system.process_pool import map_in_processes
 
 _MEMBER = "arr_0.npy"
 _HEADER = 1 << 16  # bytes that the description of an array never reaches
@@ -27,7 +27,7 @@ class DamagedFrames(Exception):
 
 @dataclass(frozen=True)
 class FrameKind:
-    """How recordings become frames; see `utils.event_frames.to_frames`."""
+    """How recordings become frames; see `utils.events.frames.to_frames`."""
 
     timesteps: int
     split_by: str = "number"

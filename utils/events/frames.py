@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.errors import UserError
-from utils.events import SIZE, Events
+from utils.events.reader import SIZE, Events
+from utils.system.errors import UserError
 
 SPLITS = ("number", "time")
 NORMALIZATIONS = (None, "frequency", "max", "sum", "norm")

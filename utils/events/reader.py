@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 SIZE = 128  # pixels along each side of the sensor
 _WRAP = 1 << 32  # timestamps are stored modulo this many microseconds
@@ -54,7 +54,7 @@ def read_events(path: str | Path) -> Events:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     version = _version(content, str(path))
     if version.startswith("4"):
-        from utils.aedat4 import read_aedat4
+        from utils.events.aedat4 import read_aedat4
 
         return read_aedat4(path)
     if not re.fullmatch(r"2(\.0)?", version):

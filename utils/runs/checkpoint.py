@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.disk import write_atomically
-from utils.errors import UserError, first_line
+from utils.system.atomic_write import write_atomically
+from utils.system.errors import UserError, first_line
 
 _PREFIX = "module."
 _SHOWN = 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint
-from utils.disk import link, writing
-from utils.run_files import RunFiles
+from utils.runs import checkpoint
+from utils.runs.paths import RunFiles
+from utils.system.atomic_write import link, writing
 
 
 class Checkpoints:

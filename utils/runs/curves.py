@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.disk import write_atomically
+from utils.system.atomic_write import write_atomically
 
 _TRAIN, _TEST = "#0072b2", "#d55e00"  # told apart by the colour-blind and in grey
 

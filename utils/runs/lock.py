@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from utils.disk import writing
-from utils.errors import UserError
+from utils.system.atomic_write import writing
+from utils.system.errors import UserError
 
 
 class RunLock:

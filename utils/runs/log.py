@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.disk import write_atomically, writing
-from utils.errors import UserError
+from utils.system.atomic_write import write_atomically, writing
+from utils.system.errors import UserError
 
 COLUMNS = ("Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc.")
 

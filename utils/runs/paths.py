@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from utils.disk import writing
+from utils.system.atomic_write import writing
 
 _CHECKPOINTS = (".pth", "_mid.pth", "_previous.pth", "_best.pth")
 _SUFFIXES = (*_CHECKPOINTS, ".txt", ".pdf", "_firing_rate.dict", ".json")

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from utils.disk import write_atomically
-from utils.errors import UserError
+from utils.system.atomic_write import write_atomically
+from utils.system.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "numpy")
 

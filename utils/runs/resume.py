@@ -6,11 +6,11 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from utils import checkpoint
-from utils.distributed import World
-from utils.errors import UserError
-from utils.run_files import RunFiles
-from utils.run_lock import RunLock
+from utils.distributed.world import World
+from utils.runs import checkpoint
+from utils.runs.lock import RunLock
+from utils.runs.paths import RunFiles
+from utils.system.errors import UserError
 
 AUTO = "auto"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.tally import Tally
+from utils.system.errors import UserError
+from utils.system.progress_counter import Tally
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from utils.signals import ignore_requests_to_save
+from utils.system.signals import ignore_requests_to_save
 
 
 class UserError(Exception):

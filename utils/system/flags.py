@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 
 class FlagParser(argparse.ArgumentParser):

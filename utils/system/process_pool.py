@@ -13,8 +13,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from utils.errors import UserError
-from utils.tally import tally
+from utils.system.errors import UserError
+from utils.system.progress_counter import tally
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

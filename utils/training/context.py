@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.determinism import make_deterministic
-from utils.distributed import World
-from utils.errors import UserError
-from utils.loader import Data
-from utils.run_files import RunFiles
-from utils.run_record import versions
-from utils.schedule import Schedule
+from utils.datasets.loader import Data
+from utils.distributed.world import World
+from utils.runs.paths import RunFiles
+from utils.runs.record import versions
+from utils.system.determinism import make_deterministic
+from utils.system.errors import UserError
+from utils.training.schedule import Schedule
 
 FORMAT = 1
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from utils import checkpoint, engine
-from utils.faults import explained
-from utils.logger import Log
-from utils.metrics import Scores
-from utils.order import share
-from utils.progress import bar_factory
-from utils.run import Run
+from utils.datasets.sharding import share
+from utils.runs import checkpoint
+from utils.runs.log import Log
+from utils.training import loop
+from utils.training.context import Run
+from utils.training.faults import explained
+from utils.training.metrics import Scores
+from utils.training.progress import bar_factory
 
 
 def evaluate(run: Run) -> None:
@@ -36,7 +37,7 @@ def score(run: Run, title: str) -> Scores:
     test.set_epoch(0)
     bars = bar_factory(run.world, run.args.print_freq)
     with explained(run):
-        scores = engine.evaluate(run.model, test, run.world, bars(title, test))
+        scores = loop.evaluate(run.model, test, run.world, bars(title, test))
     run.world.say(
         f"{title} loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
         f"of {scores.samples:,} samples"

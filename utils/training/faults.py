@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
-from utils import memory
-from utils.errors import UserError
-from utils.run import Run
-from utils.workers import dead_loader
+from utils.system.errors import UserError
+from utils.system.process_pool import dead_loader
+from utils.training import out_of_memory
+from utils.training.context import Run
 
 _CPU_MEMORY = "can't allocate memory"
 
@@ -23,10 +23,10 @@ def explained(run: Run) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-        raise UserError(memory.advice(run)) from None
+        raise UserError(out_of_memory.advice(run)) from None
     except RuntimeError as error:
         if fault := dead_loader(error, run.args.workers):
             raise fault from error
         if _CPU_MEMORY in str(error):
-            raise UserError(memory.advice(run)) from error
+            raise UserError(out_of_memory.advice(run)) from error
         raise

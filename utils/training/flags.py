@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from utils.distributed import COMPRESSIONS, TIMEOUT
-from utils.flags import above, at_least, fraction, one_of
-from utils.optimizer import NAMES as OPTIMIZERS
+from utils.distributed.world import COMPRESSIONS, TIMEOUT
+from utils.system.flags import above, at_least, fraction, one_of
+from utils.training.optimizer import NAMES as OPTIMIZERS
 
 
 def add_neurons(group) -> None:

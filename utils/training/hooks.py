@@ -8,13 +8,13 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from utils import diagnosis
-from utils.agreement import Agreement
-from utils.distributed import World
-from utils.engine import Watch
-from utils.errors import Stopped, UserError
-from utils.signals import SAVE, STOPS, Signals, status
-from utils.training import Training
+from utils.distributed.request_sync import Agreement
+from utils.distributed.world import World
+from utils.system.errors import Stopped, UserError
+from utils.system.signals import SAVE, STOPS, Signals, status
+from utils.training import non_finite
+from utils.training.loop import Watch
+from utils.training.state import Training
 
 
 class RunWatch(Watch):
@@ -81,8 +81,8 @@ class RunWatch(Watch):
 
     def _reason(self, images: Tensor) -> str:
         """Return what is not finite first, in whichever process it is: gradients are in all."""
-        found = self.world.gather(diagnosis.first_not_finite(self.training.model, images))
-        return next((one for one in found if not one.startswith(diagnosis.GRADIENT)), found[0])
+        found = self.world.gather(non_finite.first_not_finite(self.training.model, images))
+        return next((one for one in found if not one.startswith(non_finite.GRADIENT)), found[0])
 
     def _leave_out(self, line: str) -> None:
         for buffer, kept in zip(self.training.model.buffers(), self.kept, strict=True):

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.distributed import World
-from utils.errors import UserError
-from utils.metrics import Meter, Scores
-from utils.optimizer import set_learning_rate
-from utils.progress import Bar, BarFactory
-from utils.schedule import Schedule
-from utils.training import Training
+from utils.distributed.world import World
+from utils.system.errors import UserError
+from utils.training.metrics import Meter, Scores
+from utils.training.optimizer import set_learning_rate
+from utils.training.progress import Bar, BarFactory
+from utils.training.schedule import Schedule
+from utils.training.state import Training
 
 _DIVERGED = (
     "{} is no longer finite: lower --lr or lengthen --warmup; the checkpoint of the last whole "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from utils.distributed import World
+from utils.distributed.world import World
 
 
 class Scores(NamedTuple):

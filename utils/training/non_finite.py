@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from utils import random_state
+from utils.system import random_state
 
 GRADIENT = "all outputs are finite, the gradient of"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn, optim
 
-from utils.errors import UserError
+from utils.system.errors import UserError
 
 NAMES = ("SGD", "Adam")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

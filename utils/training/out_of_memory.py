@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.run import Run
+from utils.training.context import Run
 
 GIB = 2**30
 _SPARE = 0.9  # of the memory: the rest goes to fragments and to the libraries

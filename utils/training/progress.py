@@ -12,8 +12,8 @@ from typing import Any
 
 from progress.bar import Bar as PackageBar
 
-from utils.distributed import World
-from utils.metrics import Meter, Scores
+from utils.distributed.world import World
+from utils.training.metrics import Meter, Scores
 
 LINES_AN_EPOCH = 10
 SECONDS_BETWEEN_LINES = 2.0

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from utils import checkpoint, optimizer, random_state
-from utils.distributed import World
-from utils.errors import UserError, first_line
-from utils.metrics import Meter
+from utils.distributed.world import World
+from utils.runs import checkpoint
+from utils.system import random_state
+from utils.system.errors import UserError, first_line
+from utils.training import optimizer
+from utils.training.metrics import Meter
 
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from torch import nn
 
-from utils import engine, optimizer, random_state
-from utils.checkpoints import Checkpoints
-from utils.errors import UserError, excused
-from utils.faults import explained
-from utils.logger import Log
-from utils.progress import bar_factory
-from utils.report import save_curves
-from utils.run import Run
-from utils.run_files import owner
-from utils.run_lock import RunLock
-from utils.run_record import append_record
-from utils.signals import Signals
-from utils.training import Training
-from utils.watch import RunWatch
+from utils.runs.checkpoint_rotation import Checkpoints
+from utils.runs.curves import save_curves
+from utils.runs.lock import RunLock
+from utils.runs.log import Log
+from utils.runs.paths import owner
+from utils.runs.record import append_record
+from utils.system import random_state
+from utils.system.errors import UserError, excused
+from utils.system.signals import Signals
+from utils.training import loop, optimizer
+from utils.training.context import Run
+from utils.training.faults import explained
+from utils.training.hooks import RunWatch
+from utils.training.progress import bar_factory
+from utils.training.state import Training
 
 
 def train(run: Run) -> None:
@@ -50,7 +51,7 @@ def _fit(run: Run, training: Training, checkpoints: Checkpoints | None) -> None:
     """Train to the end; the main process alone has `checkpoints` to write."""
     args, world, steps = run.args, run.world, len(run.data.train)
 
-    def after_epoch(epoch: engine.Epoch) -> None:
+    def after_epoch(epoch: loop.Epoch) -> None:
         _save_epoch(run, training, epoch, checkpoints)
 
     def save() -> None:
@@ -63,7 +64,7 @@ def _fit(run: Run, training: Training, checkpoints: Checkpoints | None) -> None:
         skip = args.on_nan == "skip"
         watch = RunWatch(training, steps, world, signals, save, args.save_every, skip)
         data = run.data
-        engine.fit(
+        loop.fit(
             training,
             data.train,
             data.test,
@@ -143,7 +144,7 @@ def _count_rows(run: Run, log: Log) -> int:
 
 
 def _save_epoch(
-    run: Run, training: Training, epoch: engine.Epoch, checkpoints: Checkpoints | None
+    run: Run, training: Training, epoch: loop.Epoch, checkpoints: Checkpoints | None
 ) -> None:
     """Log `epoch`, then save checkpoints: of a run killed in between, resuming drops the row."""
     trained, tested = epoch.train, epoch.test

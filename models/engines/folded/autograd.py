@@ -20,8 +20,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
-from models.linear_maps import Conv2d, Linear
-from models.sync import Sum
+from models.engines.ops.linear import Conv2d, Linear
+from models.engines.ops.sync_batch_norm import Sum
 
 
 def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:

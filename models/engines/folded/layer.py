@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from models import folded_grad as grad
-from models import sync
 from models.dynamics import Affine, Dynamics, Folded, Statistics, accumulator
-from models.folded_grad import Means, rows, unrows
+from models.engines.folded import autograd as grad
+from models.engines.folded.autograd import Means, rows, unrows
+from models.engines.ops import sync_batch_norm
 
 if TYPE_CHECKING:
-    from models.folded import Branch, FoldedEngine
+    from models.engines.folded.spike_train import Branch, FoldedEngine
 
 
 @dataclass
@@ -47,10 +47,10 @@ class Norm:
                 raise ValueError("a BatchNorm in training needs more than 1 value a channel")
             mean, var = of.mean, of.var
             if shared:
-                mean, var, samples = sync.statistics(mean, var, samples)
+                mean, var, samples = sync_batch_norm.statistics(mean, var, samples)
             if self.running_mean is not None:
                 running = self.running_mean, self.running_var
-                sync.follow(*running, mean, var, samples, self.momentum)
+                sync_batch_norm.follow(*running, mean, var, samples, self.momentum)
         # Detached: the compiler would make one kernel a layer width out of bare parameters.
         return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
 
@@ -166,7 +166,7 @@ class Unit:
         if norm is None:
             return None, None
         statistics = self.kernels.statistics_(y, centres) if norm.training else None
-        shared = self.sum is not sync.alone
+        shared = self.sum is not sync_batch_norm.alone
         affine = norm.affine(statistics, self.T * y.shape[1], shared)
         return affine, statistics.time_mean if centres else None
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import folded_grad as grad
 from models.dynamics import Dynamics, accumulator, weighted_mean
-from models.folded_unit import Norm, Unit
-from models.kernels import Kernels
-from models.linear_maps import Conv2d, Linear
-from models.sync import Sum, alone
+from models.engines.folded import autograd as grad
+from models.engines.folded.layer import Norm, Unit
+from models.engines.ops.dispatch import Kernels
+from models.engines.ops.linear import Conv2d, Linear
+from models.engines.ops.sync_batch_norm import Sum, alone
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import engines
-from models.engines import COMPILE_PAYS, choose
-from models.kernels import CompilerError, Kernels
+from models.engines import select
+from models.engines.ops.dispatch import CompilerError, Kernels
+from models.engines.select import COMPILE_PAYS, choose
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def test_the_approximate_engine_says_so() -> None:
 
 
 def test_bf16_falls_back_with_a_line(monkeypatch) -> None:
-    monkeypatch.setattr(engines, "has_bf16", lambda device: False)
+    monkeypatch.setattr(select, "has_bf16", lambda device: False)
     choice = choose(4, CPU, precision="bf16")
     assert choice.precision == "fp32" and choice.folded.dtype is None
     assert len(choice.notes) == 1 and "--precision bf16" in choice.notes[0]
@@ -43,7 +43,7 @@ def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
     def fail(device):
         raise CompilerError("no g++")
 
-    monkeypatch.setattr(engines, "compiled", fail)
+    monkeypatch.setattr(select, "compiled", fail)
     choice = choose(4, CPU, compile="on")
     assert not choice.compiled and choice.notes == (
         "--compile on: no working compiler (no g++); going on without",
@@ -51,7 +51,7 @@ def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
 
 
 def test_auto_compiles_runs_that_are_long_enough(monkeypatch) -> None:
-    monkeypatch.setattr(engines, "compiled", lambda device: Kernels())
+    monkeypatch.setattr(select, "compiled", lambda device: Kernels())
     for device, pays in ((CPU, COMPILE_PAYS["cpu"]), (torch.device("meta"), 50_000)):
         assert not choose(4, device, image_steps=pays - 1).compiled
         assert choose(4, device, image_steps=pays).compiled

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.digits import EMBEDDED, digit_images, load_digits, split_digits
-from utils.errors import UserError
+from utils.datasets.digits import EMBEDDED, digit_images, load_digits, split_digits
+from utils.system.errors import UserError
 
 
 def test_the_embedded_file_holds_all_digits():
@@ -51,6 +51,6 @@ def test_an_unreadable_file_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.digits.EMBEDDED", tmp_path)
+    monkeypatch.setattr("utils.datasets.digits.EMBEDDED", tmp_path)
     with pytest.raises(UserError, match=r"--path.*digits\.npz.*git"):
         load_digits(tmp_path)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.errors import UserError
-from utils.image_folder import load_folder
+from utils.datasets.image_folder import load_folder
+from utils.system.errors import UserError
 
 
 def save_image(file, pixels):

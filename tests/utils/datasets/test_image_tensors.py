@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as TF
 
-from utils.images import (
+from utils.datasets.image_tensors import (
     Augmentation,
     ImageSet,
     Normalise,
@@ -14,7 +14,7 @@ from utils.images import (
     channel_statistics,
     crop_and_flip,
 )
-from utils.order import test_spans, train_spans
+from utils.datasets.sharding import test_spans, train_spans
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.order import epoch_generator, share, test_spans, train_spans
+from utils.datasets.sharding import epoch_generator, share, test_spans, train_spans
 
 counts = st.integers(1, 400)
 batches = st.integers(1, 130)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from utils import meeting
-from utils.errors import UserError
-from utils.meeting import free_port, meet, wait
+from utils.distributed import rendezvous
+from utils.distributed.rendezvous import free_port, meet, wait
+from utils.system.errors import UserError
 
 HOST = "127.0.0.1"
 
@@ -62,8 +62,8 @@ def test_who_is_late_is_named_meanwhile(monkeypatch):
         if line == "waiting for process 2 of 3":
             named.set()
 
-    monkeypatch.setattr(meeting, "print", printed, raising=False)
-    monkeypatch.setattr(meeting, "PATIENCE", 0.01)
+    monkeypatch.setattr(rendezvous, "print", printed, raising=False)
+    monkeypatch.setattr(rendezvous, "PATIENCE", 0.01)
     stores = _together(free_port(), [0, 1, 2], 3, late=lambda: named.wait(20))
     assert named.is_set() and not any(isinstance(store, str) for store in stores)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch.multiprocessing as mp
 
-from utils.errors import UserError
-from utils.launch import spawn
+from utils.distributed.spawn import spawn
+from utils.system.errors import UserError
 
 
 def _refuse(index, culprit):
@@ -58,7 +58,7 @@ def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path):
     ready.mkdir()
     process = subprocess.Popen(
         [sys.executable, script, ready],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         stderr=subprocess.PIPE,
         text=True,
     )

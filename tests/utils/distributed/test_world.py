@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests import ranks
-from utils.distributed import ProcessGroup, World, join
-from utils.errors import UserError
+from utils.distributed.world import ProcessGroup, World, join
+from utils.system.errors import UserError
 
 CPU = torch.device("cpu")
 PARTS = (3, 5)  # samples of a batch on each process

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.events import Events, encode_aedat2
+from utils.events.reader import Events, encode_aedat2
 
 
 def make_events(n=300, seed=0, duration=100_000):

@@ -3,10 +3,10 @@ import sys
 import numpy as np
 import pytest
 
-from tests.utils.aedat4_bytes import aedat4_bytes
-from tests.utils.recordings import make_events
-from utils.errors import UserError
-from utils.events import read_events
+from tests.utils.events.aedat4_bytes import aedat4_bytes
+from tests.utils.events.recordings import make_events
+from utils.events.reader import read_events
+from utils.system.errors import UserError
 
 
 @pytest.fixture

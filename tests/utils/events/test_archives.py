@@ -3,12 +3,12 @@ import zipfile
 
 import pytest
 
-from tests.utils.recordings import make_events
-from utils import dvs_archives
-from utils.download import DownloadFailed
-from utils.dvs_archives import ARCHIVES, obtain
-from utils.errors import UserError
-from utils.events import encode_aedat2, read_events
+from tests.utils.events.recordings import make_events
+from utils.events import archives
+from utils.events.archives import ARCHIVES, obtain
+from utils.events.reader import encode_aedat2, read_events
+from utils.system.download import DownloadFailed
+from utils.system.errors import UserError
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def offline(monkeypatch):
     def fail(urls, target, md5):
         raise DownloadFailed(f"{target.name} could not be downloaded (no network)")
 
-    monkeypatch.setattr(dvs_archives, "fetch", fail)
+    monkeypatch.setattr(archives, "fetch", fail)
 
 
 @pytest.mark.parametrize("folder", ["", "download"])
@@ -68,7 +68,7 @@ def test_downloads_try_the_working_address_first(tmp_path, cat_zip, monkeypatch)
         asked.append((urls, target.name, md5))
         cat_zip.rename(target)
 
-    monkeypatch.setattr(dvs_archives, "fetch", fetch)
+    monkeypatch.setattr(archives, "fetch", fetch)
     (tmp_path / "root").mkdir()
     obtain(["cat"], tmp_path / "root")
     [(urls, name, md5)] = asked
@@ -137,7 +137,7 @@ def test_an_archive_with_other_bytes_is_refused(tmp_path):
 
 def _is_refused(archive, tmp_path, why):
     with pytest.raises(UserError, match=why) as error:
-        dvs_archives.extract(archive, tmp_path / "events" / "cat")
+        archives.extract(archive, tmp_path / "events" / "cat")
     assert str(archive) in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "events" / "cat").exists()
     assert not list(tmp_path.rglob("*.aedat")) or why == "damaged"

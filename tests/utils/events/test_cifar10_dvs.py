@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.utils.recordings import make_events, write_collection
-from utils.cifar10_dvs import build, load, resize
-from utils.distributed import World
-from utils.dvs_collection import CLASSES, list_samples, prepare, read_sample, split
-from utils.errors import UserError
-from utils.event_frames import to_frames
-from utils.frame_cache import FrameKind
+from tests.utils.events.recordings import make_events, write_collection
+from utils.distributed.world import World
+from utils.events.cifar10_dvs import build, load, resize
+from utils.events.collection import CLASSES, list_samples, prepare, read_sample, split
+from utils.events.frame_cache import FrameKind
+from utils.events.frames import to_frames
+from utils.system.errors import UserError
 
 T = 4
 KIND = FrameKind(T)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tests.utils.recordings import write_collection
-from utils import dvs_collection
-from utils.dvs_collection import CLASSES, list_samples, prepare, read_sample, split
-from utils.errors import UserError
-from utils.event_frames import to_frames
-from utils.events import read_events
-from utils.frame_cache import FrameKind
+from tests.utils.events.recordings import write_collection
+from utils.events import collection
+from utils.events.collection import CLASSES, list_samples, prepare, read_sample, split
+from utils.events.frame_cache import FrameKind
+from utils.events.frames import to_frames
+from utils.events.reader import read_events
+from utils.system.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KIND = FrameKind(4)
 PREPARE = """
 import sys
@@ -72,7 +72,7 @@ def test_what_is_there_is_not_made_again(root):
 
 def test_a_complete_folder_may_be_read_only(root, monkeypatch):
     prepare(root, KIND, workers=0)
-    monkeypatch.setattr(dvs_collection, "FileLock", None)
+    monkeypatch.setattr(collection, "FileLock", None)
     prepare(root, KIND, workers=0)
 
 
@@ -99,7 +99,7 @@ def test_missing_classes_are_fetched(root, monkeypatch):
         if names:
             (folder / "kept").rename(folder / "events" / names[0])
 
-    monkeypatch.setattr(dvs_collection, "obtain", obtain)
+    monkeypatch.setattr(collection, "obtain", obtain)
     prepare(root, KIND, workers=0)
     assert asked == ["ship"]
     assert len(caches(root)) == 20
@@ -173,7 +173,7 @@ def test_a_second_process_waits_and_converts_nothing(root, tmp_path):
 
 
 def prepare_under_the_held_lock(root):
-    dvs_collection.convert_all(dvs_collection._missing_frames(root, KIND), KIND, workers=0)
+    collection.convert_all(collection._missing_frames(root, KIND), KIND, workers=0)
 
 
 def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):

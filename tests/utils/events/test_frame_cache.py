@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.utils.recordings import make_events
-from utils import frame_cache
-from utils.errors import UserError
-from utils.event_frames import normalize, to_frames
-from utils.events import encode_aedat2
-from utils.frame_cache import (
+from tests.utils.events.recordings import make_events
+from utils.events import frame_cache
+from utils.events.frame_cache import (
     DamagedFrames,
     FrameKind,
     convert_all,
     read_frames,
     write_frames,
 )
+from utils.events.frames import normalize, to_frames
+from utils.events.reader import encode_aedat2
+from utils.system.errors import UserError
 
 KIND = FrameKind(4)
 FRAMES = to_frames(make_events(), 4)

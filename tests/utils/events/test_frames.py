@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.golden_numbers import load
-from tests.utils.recordings import make_events
-from utils.errors import UserError
-from utils.event_frames import normalize, to_frames
-from utils.events import Events, decode_aedat2
+from tests.utils.events.recordings import make_events
+from utils.events.frames import normalize, to_frames
+from utils.events.reader import Events, decode_aedat2
+from utils.system.errors import UserError
 
 recordings = st.builds(make_events, st.integers(20, 200), st.integers(0, 999), st.just(10_000))
 

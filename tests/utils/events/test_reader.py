@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.golden_numbers import FOLDER, load
-from tests.utils.recordings import make_events
-from utils.dvs_simulation import simulate
-from utils.errors import UserError
-from utils.event_frames import to_frames
-from utils.events import decode_aedat2, encode_aedat2, read_events
+from tests.utils.events.recordings import make_events
+from utils.events.frames import to_frames
+from utils.events.reader import decode_aedat2, encode_aedat2, read_events
+from utils.events.simulation import simulate
+from utils.system.errors import UserError
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"
 FIELDS = ("t", "x", "y", "p")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from utils.digits import load_digits
-from utils.dvs_simulation import Camera, simulate
-from utils.event_frames import count_events
+from utils.datasets.digits import load_digits
+from utils.events.frames import count_events
+from utils.events.simulation import Camera, simulate
 
 QUIET = Camera(noise_rate=0, mismatch=0)
 EDGE = np.pad(np.ones((4, 4)), 2)  # a bright square

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from utils import checkpoint
-from utils.errors import UserError
+from utils.runs import checkpoint
+from utils.system.errors import UserError
 
 
 def _net(classes=3):

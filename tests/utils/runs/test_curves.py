@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from utils.report import save_curves
+from utils.runs.curves import save_curves
 
 ROW = [0.1, 2.0, 2.1, 10.0, 11.0]
 

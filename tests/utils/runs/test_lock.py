@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import UserError
-from utils.run_lock import RunLock
+from utils.runs.lock import RunLock
+from utils.system.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from utils.errors import UserError
-from utils.logger import COLUMNS, Log
+from utils.runs.log import COLUMNS, Log
+from utils.system.errors import UserError
 
 ROW = [0.1, 2.302585, 2.3, 10.0, 12.3456789]
 

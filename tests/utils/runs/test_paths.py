@@ -1,4 +1,4 @@
-from utils.run_files import RunFiles, owner
+from utils.runs.paths import RunFiles, owner
 
 
 def _filled(tmp_path, text):

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from utils.errors import UserError
-from utils.run_record import append_record
+from utils.runs.record import append_record
+from utils.system.errors import UserError
 
 
 def test_each_start_adds_an_entry_with_versions(tmp_path):

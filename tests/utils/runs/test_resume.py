@@ -3,10 +3,10 @@ from argparse import Namespace
 import pytest
 import torch
 
-from utils import checkpoint, resume
-from utils.distributed import World
-from utils.errors import UserError
-from utils.run_files import RunFiles
+from utils.distributed.world import World
+from utils.runs import checkpoint, resume
+from utils.runs.paths import RunFiles
+from utils.system.errors import UserError
 
 WORLD = World(torch.device("cpu"))
 

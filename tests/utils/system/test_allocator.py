@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from utils.allocator import tune_allocator
+from utils.system.allocator import tune_allocator
 
 
 class Library:

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from utils import checkpoint
-from utils.disk import link, write_atomically, writing
-from utils.errors import UserError
+from utils.runs import checkpoint
+from utils.system.atomic_write import link, write_atomically, writing
+from utils.system.errors import UserError
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path):

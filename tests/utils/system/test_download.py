@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from utils.download import DownloadFailed, fetch, md5_of
+from utils.system.download import DownloadFailed, fetch, md5_of
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB, several chunks
 MD5 = hashlib.md5(CONTENT).hexdigest()

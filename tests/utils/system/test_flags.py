@@ -1,7 +1,7 @@
 import pytest
 
-from utils.errors import UserError
-from utils.flags import FlagParser, above, at_least, fraction, one_of
+from utils.system.errors import UserError
+from utils.system.flags import FlagParser, above, at_least, fraction, one_of
 
 
 def _parse(kind, text):

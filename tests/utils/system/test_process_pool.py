@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import UserError
-from utils.workers import map_in_processes
+from utils.system.errors import UserError
+from utils.system.process_pool import map_in_processes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,6 +1,6 @@
 import pytest
 
-from utils.tally import Tally, tally
+from utils.system.progress_counter import Tally, tally
 
 
 def test_items_pass_in_order_and_about_ten_lines_are_printed(capsys):

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from utils import random_state
+from utils.system import random_state
 
 CPU = torch.device("cpu")
 

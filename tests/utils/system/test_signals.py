@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from utils.signals import SAVE, STOPS, Signals
+from utils.system.signals import SAVE, STOPS, Signals
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def _send(number):

@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from tests.utils.stand_ins import Loader, Net
-from utils import engine, optimizer, random_state
-from utils.distributed import World
-from utils.errors import UserError
-from utils.progress import Bar
-from utils.schedule import Schedule
-from utils.signals import Signals
-from utils.training import Training
-from utils.watch import RunWatch
+from utils.distributed.world import World
+from utils.system import random_state
+from utils.system.errors import UserError
+from utils.system.signals import Signals
+from utils.training import loop, optimizer
+from utils.training.hooks import RunWatch
+from utils.training.progress import Bar
+from utils.training.schedule import Schedule
+from utils.training.state import Training
 
 WORLD = World(torch.device("cpu"))
 STEPS = 3
@@ -44,7 +45,7 @@ def _fit(loader, skip=True, save_every=0, epochs=2, training=None):
 
         watch = RunWatch(training, STEPS, WORLD, signals, save, save_every, skip)
         schedule = Schedule(0.1, epochs)
-        engine.fit(training, loader, Loader((5,)), schedule, WORLD, Bar, lambda _: None, watch)
+        loop.fit(training, loader, Loader((5,)), schedule, WORLD, Bar, lambda _: None, watch)
     return training, saved
 
 
@@ -94,7 +95,7 @@ def test_the_epochs_scores_are_of_the_steps_taken():
     with Signals() as signals:
         watch = RunWatch(training, STEPS, WORLD, signals, lambda: None, skip=True)
         loader = Spoilt({(0, 0)})
-        engine.fit(training, loader, Loader((5,)), Schedule(0.1, 1), WORLD, Bar, seen.append, watch)
+        loop.fit(training, loader, Loader((5,)), Schedule(0.1, 1), WORLD, Bar, seen.append, watch)
     assert seen[0].train.samples == sum(loader.sizes[1:])
 
 

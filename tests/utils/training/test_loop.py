@@ -5,13 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from tests.utils.stand_ins import Loader, Net
-from utils import engine, optimizer, random_state
-from utils.distributed import World
-from utils.errors import UserError
-from utils.metrics import Meter
-from utils.progress import Bar
-from utils.schedule import Schedule
-from utils.training import Training
+from utils.distributed.world import World
+from utils.system import random_state
+from utils.system.errors import UserError
+from utils.training import loop, optimizer
+from utils.training.metrics import Meter
+from utils.training.progress import Bar
+from utils.training.schedule import Schedule
+from utils.training.state import Training
 
 WORLD = World(torch.device("cpu"))
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
@@ -26,7 +27,7 @@ def _training(name="SGD"):
 def _fit(training, epochs=4, after_epoch=lambda epoch: None, loader=None):
     schedule = Schedule(0.1, epochs, warmup=5)
     loader = loader or Loader()
-    engine.fit(training, loader, Loader((5, 5)), schedule, WORLD, Bar, after_epoch)
+    loop.fit(training, loader, Loader((5, 5)), schedule, WORLD, Bar, after_epoch)
 
 
 def _same(one, two):
@@ -60,7 +61,7 @@ def test_an_epoch_is_plain_steps_at_the_schedules_rates():
 def test_evaluation_changes_nothing_and_means_over_samples():
     net, loader = Net(), Loader((5, 2))
     before = copy.deepcopy(net.state_dict())
-    scores = engine.evaluate(net, loader, WORLD, Bar("", loader))
+    scores = loop.evaluate(net, loader, WORLD, Bar("", loader))
     batches = list(loader)
     x, y = (torch.cat(part) for part in zip(*batches, strict=True))
     assert scores.loss == pytest.approx(F.cross_entropy(net(x), y).item())
@@ -132,9 +133,7 @@ def test_a_read_of_the_bar_finds_it_within_the_epoch():
     training, loader = _training(), Loader(scale=float("nan"))
     training.meter, bar = Meter(WORLD.device), Reading("", loader)
     with pytest.raises(UserError, match="finite"):
-        engine.train_one_epoch(
-            training, training.model, loader, [0.1] * 3, WORLD, bar, engine.Watch()
-        )
+        loop.train_one_epoch(training, training.model, loader, [0.1] * 3, WORLD, bar, loop.Watch())
     assert bar.index == 2
 
 

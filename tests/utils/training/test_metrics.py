@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from utils.distributed import World
-from utils.metrics import Meter, hits
+from utils.distributed.world import World
+from utils.training.metrics import Meter, hits
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from models import NeuronSetting, create_model, list_models
 from tests.cifar.tiny_net import tiny_lif
 from tests.imagenet.tiny_net import ann
-from utils.diagnosis import first_not_finite
+from utils.training.non_finite import first_not_finite
 
 IMAGES = torch.randn(4, 3, 32, 32)
 

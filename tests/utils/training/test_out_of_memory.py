@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from cifar.options import build_parser
-from models import NeuronSetting, engines
+from models import NeuronSetting
+from models.engines import select
 from tests.cifar.tiny_net import tiny_lif
-from utils import memory
-from utils.memory import GIB, Need, hint, measure
+from utils.training import out_of_memory
+from utils.training.out_of_memory import GIB, Need, hint, measure
 
 
 def test_what_a_step_needs_follows_from_two_small_ones():
@@ -49,8 +50,8 @@ def run(monkeypatch):
         each = GIB if net.choice.precision == "fp32" else GIB // 2
         return GIB + each * len(images)
 
-    monkeypatch.setattr(memory, "_peak", peak)
-    monkeypatch.setattr(engines, "has_bf16", lambda device: True)
+    monkeypatch.setattr(out_of_memory, "_peak", peak)
+    monkeypatch.setattr(select, "has_bf16", lambda device: True)
     gpu = SimpleNamespace(total_memory=10 * GIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     args = build_parser(multi=True).parse_args(["--train-batch", "16"])
@@ -61,7 +62,7 @@ def run(monkeypatch):
 
 def test_advice_estimates_each_way_to_compute_and_leaves_the_network_as_it_was(run):
     choice = run.model.choice
-    assert memory.advice(run) == (
+    assert out_of_memory.advice(run) == (
         "out of memory on the cuda with --train-batch 16, engine folded (exact), precision fp32. "
         "Estimated for 9.0 GiB: --train-batch 8 needs 9.0 GiB, and 16 --accumulate 2; "
         "--engine folded --precision bf16 --train-batch 16 needs 9.0 GiB; "
@@ -72,5 +73,5 @@ def test_advice_estimates_each_way_to_compute_and_leaves_the_network_as_it_was(r
 
 def test_without_a_gpu_nothing_is_estimated(run):
     run.world.device = torch.device("cpu")
-    assert "lower --train-batch" in memory.advice(run)
-    assert "Estimated" not in memory.advice(run)
+    assert "lower --train-batch" in out_of_memory.advice(run)
+    assert "Estimated" not in out_of_memory.advice(run)

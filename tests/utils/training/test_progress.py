@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.utils.stand_ins import Loader
-from utils import progress
-from utils.distributed import World
-from utils.metrics import Meter
+from utils.distributed.world import World
+from utils.training import progress
+from utils.training.metrics import Meter
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import NeuronSetting, unrolled
-from models import folded as folded_module
-from models.folded import FoldedEngine, channels_last
-from models.kernels import Kernels
+from models import NeuronSetting
+from models.engines import unrolled
+from models.engines.folded import spike_train as folded_module
+from models.engines.folded.spike_train import FoldedEngine, channels_last
+from models.engines.ops.dispatch import Kernels
 from models.network import SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron
 from models.preresnet import Bottleneck, PreActResNet

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import NeuronSetting, dynamics, kernels
+from models import NeuronSetting, dynamics
 from models.dynamics import Affine, Dynamics
-from models.folded import FoldedEngine
-from models.kernels import CompilerError, Kernels, by_torch
+from models.engines.folded.spike_train import FoldedEngine
+from models.engines.ops import dispatch
+from models.engines.ops.dispatch import CompilerError, Kernels, by_torch
 from tests.models.networks import images, network
 
 CPU = torch.device("cpu")
@@ -24,10 +25,10 @@ def fault(attempt) -> str | None:
     return None
 
 
-NATIVE_FAULT, TORCH_FAULT = fault(kernels.compiled), fault(kernels._try_compiler)
+NATIVE_FAULT, TORCH_FAULT = fault(dispatch.compiled), fault(dispatch._try_compiler)
 FUSED = [
     pytest.param(
-        kernels.compiled,
+        dispatch.compiled,
         marks=pytest.mark.skipif(NATIVE_FAULT is not None, reason=f"no compiler: {NATIVE_FAULT}"),
         id="native",
     ),
@@ -123,7 +124,7 @@ def test_evaluation_is_the_same_compiled_or_not(name: str, dtype: torch.dtype | 
     model = network(name, 4).float().eval()
     x = images(name, 4, 3).float()
     outputs = []
-    for passes in (Kernels(), kernels.compiled(CPU)):
+    for passes in (Kernels(), dispatch.compiled(CPU)):
         engine = FoldedEngine(4, passes, dtype)
         model.choice = replace(model.choice, folded=engine)
         with torch.inference_mode():
@@ -181,4 +182,4 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(CompilerError, match="^no ptxas found$"):
-        kernels.compiled(torch.device("meta"))
+        dispatch.compiled(torch.device("meta"))

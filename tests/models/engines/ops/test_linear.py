@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.linear_maps import Conv2d, Linear
+from models.engines.ops.linear import Conv2d, Linear
 
 CONVOLUTIONS = [
     (Conv2d((1, 1), (1, 1), (1, 1), 1), (6, 4, 3, 3)),
@@ -51,6 +51,6 @@ def test_patches_are_for_small_maps_on_tiles(monkeypatch) -> None:
     dy = linear(p, torch.randn(shape).bfloat16(), None)
     expected = linear.weight_grad(dy.double(), p.double(), shape)
     for tiles in (False, True):
-        monkeypatch.setattr("models.linear_maps.has_tiles", lambda tiles=tiles: tiles)
+        monkeypatch.setattr("models.engines.ops.linear.has_tiles", lambda tiles=tiles: tiles)
         close = linear.weight_grad(dy, p, torch.Size(shape)).double()
         assert (close - expected).norm() / expected.norm() < 1e-2

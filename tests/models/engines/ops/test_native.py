@@ -7,9 +7,10 @@ import shutil
 import pytest
 import torch
 
-from models import NeuronSetting, dynamics, native
+from models import NeuronSetting, dynamics
 from models.dynamics import Affine, Dynamics
-from models.native import CompilerError
+from models.engines.ops import native
+from models.engines.ops.native import CompilerError
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler"
