@@ -132,7 +132,7 @@ def measure_link(world: World, repeats: int = 5) -> Link:
         for _ in range(repeats + 1):
             world.barrier()
             started = now()
-            world.sum(tensor)
+            world.all_reduce_sum(tensor)
             times.append(now() - started)
         seconds.append(statistics.median(times[1:]))
     small, large = seconds

@@ -135,7 +135,7 @@ def _torchvision_images(
     dataset_class: type[CIFAR10], statistics: Statistics, args: Namespace, world: World
 ) -> Images:
     """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
-    world.prepare(lambda: _download(dataset_class, args.path))
+    world.run_on_main_first(lambda: _download(dataset_class, args.path))
     try:
         train, test = (dataset_class(args.path, train=half) for half in (True, False))
     except (OSError, RuntimeError, EOFError) as error:

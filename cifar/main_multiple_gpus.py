@@ -12,7 +12,7 @@ tune_allocator()
 from cifar import train  # noqa: E402
 from cifar.options import build_parser  # noqa: E402
 from utils.distributed.world import join  # noqa: E402
-from utils.system.errors import run  # noqa: E402
+from utils.system.entry import run  # noqa: E402
 
 
 def main() -> None:

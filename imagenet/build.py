@@ -86,7 +86,7 @@ def _hand_over(model: nn.Module, args: Namespace, world: World) -> bool:
     """Load `--pre_train` and `--load_Vth`, unless resuming replaces them; return whether so."""
     if args.resume:
         if args.pre_train or args.load_Vth:
-            world.say(f"note: --resume {args.resume} replaces --pre_train and --load_Vth")
+            world.print_main(f"note: --resume {args.resume} replaces --pre_train and --load_Vth")
         return False
     if args.pre_train:
         pretrained.load_weights(model, folder(args) / args.pre_train, world)

@@ -74,7 +74,9 @@ def _alone(args: Namespace) -> World:
     world = join(args.local_rank, args.timeout)
     others = torch.cuda.device_count() - world.size
     if world.size == 1 and others > 0:
-        world.say(f"note: {others} more GPUs here; --multiprocessing-distributed uses them all")
+        world.print_main(
+            f"note: {others} more GPUs here; --multiprocessing-distributed uses them all"
+        )
     return world
 
 

@@ -12,7 +12,7 @@ tune_allocator()
 from imagenet import stages  # noqa: E402
 from imagenet.launch import start  # noqa: E402
 from imagenet.options import build_parser  # noqa: E402
-from utils.system.errors import run  # noqa: E402
+from utils.system.entry import run  # noqa: E402
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def load_weights(model: nn.Module, path: Path, world: World) -> None:
     lacking = checkpoint.load_weights(model, content["state_dict"], where, may_lack="Vth")
     loaded = len(model.state_dict()) - len(lacking)
     thresholds = f"; it holds none of the {len(lacking)} thresholds" if lacking else ""
-    world.say(f"weights: {loaded} tensors from {path.name}{_origin(content)}{thresholds}")
+    world.print_main(f"weights: {loaded} tensors from {path.name}{_origin(content)}{thresholds}")
 
 
 def load_Vth(model: nn.Module, path: Path, world: World) -> None:
@@ -41,7 +41,9 @@ def load_Vth(model: nn.Module, path: Path, world: World) -> None:
     except (ArithmeticError, RuntimeError, TypeError) as error:  # numbers no threshold can hold
         raise UserError(f"{where}: no thresholds ({first_line(error)})") from error
     values = [neuron.Vth.item() for neuron in model.neurons().values()]
-    world.say(f"thresholds: {len(values)} from {path.name}, {min(values):.4g} to {max(values):.4g}")
+    world.print_main(
+        f"thresholds: {len(values)} from {path.name}, {min(values):.4g} to {max(values):.4g}"
+    )
 
 
 def _origin(content: dict[str, Any]) -> str:

@@ -23,9 +23,9 @@ from utils.training.trainer import train
 def main(args: Namespace, world: World) -> None:
     """Do the stage that the flags name; raises `UserError` for bad input."""
     used = [calibrate_thresholds(args, world)] if args.calculate_Vth else learn(args, world)
-    skipped = set().union(*world.gather(set().union(*(loader.skipped for loader in used))))
+    skipped = set().union(*world.all_gather(set().union(*(loader.skipped for loader in used))))
     if skipped:
-        world.say(f"{len(skipped)} unreadable images were skipped")
+        world.print_main(f"{len(skipped)} unreadable images were skipped")
 
 
 def learn(args: Namespace, world: World) -> tuple[loaders.FolderLoader, ...]:
@@ -69,13 +69,13 @@ def calibrate_thresholds(args: Namespace, world: World) -> loaders.FolderLoader:
 def _tabulate(thresholds: dict[str, Tensor], path: Path, args: Namespace, world: World) -> None:
     """Print the thresholds by layer; warn of layers that are silent."""
     for name, threshold in thresholds.items():
-        world.say(f"{name:24s} {threshold.item():12.6f}")
-    world.say(
+        world.print_main(f"{name:24s} {threshold.item():12.6f}")
+    world.print_main(
         f"{len(thresholds)} thresholds from {args.calib_batches} batches of {args.calib_split}/ "
         f"in {path}"
     )
     if silent := [name for name, threshold in thresholds.items() if threshold == 0]:
-        world.say(
+        world.print_main(
             f"warning: thresholds at 0: {', '.join(silent)}; these layers hardly respond, and "
             "would fire at --Vth_bound: train the ANN on, or look at more images"
         )

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.events.aedat2 import encode_aedat2
 from utils.events.archives import ARCHIVES
-from utils.events.reader import encode_aedat2
 from utils.events.simulation import simulate
-from utils.system.errors import UserError, run
+from utils.system.entry import run
+from utils.system.errors import UserError
 from utils.system.flags import FlagParser, at_least
 from utils.system.process_pool import map_in_processes
 

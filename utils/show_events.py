@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from utils.events.frames import to_frames
-from utils.events.reader import Events, read_events
-from utils.system.errors import UserError, run
+from utils.events.reader import read_events
+from utils.events.recording import Events
+from utils.system.entry import run
+from utils.system.errors import UserError
 from utils.system.flags import FlagParser, at_least
 
 COLOURS = {"ON": (0.02, 0.35, 0.75), "OFF": (0.80, 0.22, 0.05)}  # apart to colour-blind eyes too

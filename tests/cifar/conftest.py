@@ -6,7 +6,7 @@ from cifar.options import build_parser
 from models import registry
 from tests.cifar.tiny_net import BUILDERS
 from utils.distributed.world import World
-from utils.system import errors
+from utils.system import entry
 
 FLAGS = (
     "--dataset digits --path ./data --model tiny.lif --timesteps 2 --delta_t 0.5 --Vth 0.6 "
@@ -31,7 +31,7 @@ def call(tmp_path, tiny_flags, monkeypatch):
             args = build_parser(multi=False).parse_args([*tiny_flags, *flags])
             train.main(args, World(torch.device("cpu")))
 
-        errors.run(main)
+        entry.run(main)
         return tmp_path / "digits"
 
     return call

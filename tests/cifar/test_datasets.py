@@ -23,7 +23,7 @@ class OneOf:
         self.rank, self.size, self.is_main = rank, size, rank == 0
         self.waits = 0
 
-    def prepare(self, work):
+    def run_on_main_first(self, work):
         self.waits += 1
         if self.is_main:
             work()

@@ -10,7 +10,7 @@ from imagenet.launch import start
 from imagenet.options import build_parser
 from models import registry
 from tests.imagenet.tiny_net import BUILDERS
-from utils.system import errors
+from utils.system import entry
 
 FLAGS = "--arch preresnet_ann.tiny -j 0 --image-size 32 -b 8 --epochs 1 --warmup 0 --lr 0.05 "
 FLAGS += "--timesteps 4 --compile off --optimizer SGD --seed 5"
@@ -40,7 +40,7 @@ def _call(root, images, line):
             patch.setitem(registry._BUILDERS, name, builder)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(torch.cuda, "device_count", lambda: 0)
-        errors.run(lambda: start(stages.main, build_parser().parse_args(flags)))
+        entry.run(lambda: start(stages.main, build_parser().parse_args(flags)))
     return root / "imagenet"
 
 

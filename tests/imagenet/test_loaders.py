@@ -159,9 +159,9 @@ import multiprocessing, os, signal, sys
 import torch
 from imagenet.loaders import build_data
 from imagenet.options import build_parser
-from utils.distributed import World
-from utils.errors import run
-from utils.workers import dead_loader
+from utils.distributed.world import World
+from utils.system.entry import run
+from utils.system.process_pool import dead_loader
 
 def main():
     args = build_parser().parse_args(["--data", sys.argv[1], *"-j 1 -b 2 --seed 3".split()])

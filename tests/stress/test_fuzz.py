@@ -23,9 +23,10 @@ from tests.utils.events.aedat4_bytes import aedat4_bytes
 from tests.utils.events.recordings import make_events
 from utils.datasets.digits import EMBEDDED, load_digits
 from utils.distributed.world import World
+from utils.events.aedat2 import encode_aedat2
 from utils.events.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
 from utils.events.frames import to_frames
-from utils.events.reader import encode_aedat2, read_events
+from utils.events.reader import read_events
 from utils.runs import checkpoint
 from utils.system import random_state
 from utils.system.errors import UserError

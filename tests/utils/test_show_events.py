@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.utils.events.recordings import make_events
+from utils.events.aedat2 import encode_aedat2
 from utils.events.frames import to_frames
-from utils.events.reader import encode_aedat2
 from utils.show_events import COLOURS, colour, draw, main
 from utils.system.errors import UserError
 

@@ -50,24 +50,24 @@ class World:
         """Whether this process writes, downloads and prints."""
         return self.rank == 0
 
-    def say(self, line: str) -> None:
+    def print_main(self, line: str) -> None:
         """Print `line`, once for all processes."""
         if self.is_main:
             print(line, flush=True)
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Return `tensor` summed over the processes, in place."""
         return tensor
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return rank 0's `value` on every process."""
         return value
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Return every process's `value`, by rank."""
         return [value]
 
-    def least(self, number: int) -> int:
+    def all_reduce_min(self, number: int) -> int:
         """Return the least `number` of all processes."""
         return number
 
@@ -90,11 +90,11 @@ class World:
         """Let gradients of the wrapped `model` add up here, to be averaged later."""
         return nullcontext()
 
-    def prepare(self, work: Callable[[], None]) -> None:
+    def run_on_main_first(self, work: Callable[[], None]) -> None:
         """Do `work` on rank 0 while the others wait; where it fails, they raise `UserError`."""
         work()
 
-    def average_statistics(self, model: nn.Module) -> None:
+    def average_running_statistics(self, model: nn.Module) -> None:
         """Average the running statistics of `model` over the processes, in place."""
 
     def barrier(self) -> None:
@@ -123,28 +123,28 @@ class ProcessGroup(World):
     timeout: float = TIMEOUT
     prepared: count = field(default_factory=count)
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         dist.all_reduce(tensor)
         return tensor
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def least(self, number: int) -> int:
+    def all_reduce_min(self, number: int) -> int:
         box = torch.tensor(number, device=self.device)
         dist.all_reduce(box, dist.ReduceOp.MIN)
         return int(box)
 
     def loss_weight(self, samples: int) -> Tensor:
         share = torch.full((), samples, dtype=torch.float64, device=self.device)
-        return share * self.size / self.sum(share.clone())
+        return share * self.size / self.all_reduce_sum(share.clone())
 
     def wrap(self, model: nn.Module, compression: str = "none") -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
@@ -159,7 +159,7 @@ class ProcessGroup(World):
     def no_exchange(self, model: DistributedDataParallel) -> AbstractContextManager:
         return model.no_sync()
 
-    def prepare(self, work: Callable[[], None]) -> None:
+    def run_on_main_first(self, work: Callable[[], None]) -> None:
         # Through the store: an exchange would have to end within its timeout.
         key = f"prepared/{next(self.prepared)}"
         if self.is_main:
@@ -176,11 +176,11 @@ class ProcessGroup(World):
                 "process first"
             )
 
-    def average_statistics(self, model: nn.Module) -> None:
+    def average_running_statistics(self, model: nn.Module) -> None:
         kept = model.state_dict(keep_vars=True)
         for name, buffer in model.named_buffers():
             if name in kept and buffer.is_floating_point():
-                self.sum(buffer).div_(self.size)
+                self.all_reduce_sum(buffer).div_(self.size)
 
     def barrier(self) -> None:
         dist.barrier()

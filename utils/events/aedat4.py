@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.events.reader import SIZE, Events
+from utils.events.recording import SIZE, Events
 from utils.system.errors import UserError, first_line
 
 _LONGEST_HEADER = 1 << 20

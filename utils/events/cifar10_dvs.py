@@ -55,7 +55,7 @@ def build(args: Namespace, world: World) -> tuple[Loader, Loader, int, str]:
 def _halves(args: Namespace, world: World) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test set on the device; the main process prepares the files."""
     root, kind = Path(args.path), FrameKind(args.timesteps)
-    world.prepare(lambda: prepare(root, kind, args.workers))
+    world.run_on_main_first(lambda: prepare(root, kind, args.workers))
     train, test = split(list_samples(root, kind))
     both = load(train + test, kind, args.workers, world.device, quiet=not world.is_main)
     sizes = len(train), len(test)

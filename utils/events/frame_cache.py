@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.events.frames import normalize, to_frames
-from utils.events.reader import SIZE, read_events
+from utils.events.reader import read_events
+from utils.events.recording import SIZE
 from utils.system.errors import UserError, first_line
 from utils.system.process_pool import map_in_processes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.events.reader import SIZE, Events
+from utils.events.recording import SIZE, Events
 from utils.system.errors import UserError
 
 SPLITS = ("number", "time")

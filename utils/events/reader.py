@@ -1,45 +1,16 @@
-"""Recordings of a DVS128 event camera, and their AEDAT 2.0 form on disk."""
+"""Read a recording of an event camera, whatever its file format."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from utils.events.aedat2 import decode_aedat2
+from utils.events.aedat4 import read_aedat4
+from utils.events.recording import Events
 from utils.system.errors import UserError
 
-SIZE = 128  # pixels along each side of the sensor
-_WRAP = 1 << 32  # timestamps are stored modulo this many microseconds
 _VERSION = re.compile(rb"#!AER-DAT(\d+(?:\.\d+)?)")
-_CHIP = re.compile(rb"#\s*AEChip:\s*(\S+)")
-_BINARY = re.compile(rb"[^\t\r\n\x20-\xff]")  # bytes that no header line holds
-_LAST_LINE = b"#End Of ASCII Header"
-
-
-@dataclass(frozen=True)
-class Events:
-    """One recording, oriented as in the published frames.
-
-    `t` `(n,)` int64, microseconds; `x`, `y` `(n,)` uint8, column and row; `p` `(n,)` uint8, 1 where
-    the light grew. `source` names the recording in messages.
-    """
-
-    t: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-    source: str = "events"
-
-    def __len__(self) -> int:
-        return len(self.t)
-
-    @property
-    def backward_steps(self) -> int:
-        """How many timestamps lie before their predecessor."""
-        return int(np.count_nonzero(np.diff(self.t) < 0))
 
 
 def read_events(path: str | Path) -> Events:
@@ -54,61 +25,10 @@ def read_events(path: str | Path) -> Events:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     version = _version(content, str(path))
     if version.startswith("4"):
-        from utils.events.aedat4 import read_aedat4
-
         return read_aedat4(path)
     if not re.fullmatch(r"2(\.0)?", version):
         raise UserError(f"{path}: AEDAT {version}; only AEDAT 2.0 and AEDAT 4 can be read")
     return decode_aedat2(content, str(path))
-
-
-def decode_aedat2(content: bytes, source: str = "events") -> Events:
-    """Return the events of an AEDAT 2.0 file's bytes, with wrapped timestamps unwrapped.
-
-    After the header come big-endian pairs of uint32, address and microseconds. Address bits 0,
-    1-7, 8-14 are polarity, x and y of a DVS128; higher bits mark special events and are ignored.
-    Raises UserError naming `source` for another camera, a truncated body or no events.
-    """
-    start = _header_length(content)
-    _check_chip(content[:start], source)
-    body = len(content) - start
-    if body % 8:
-        raise UserError(
-            f"{source}: {body} bytes after the header are no multiple of 8;"
-            " the file is truncated, fetch or extract it again"
-        )
-    if not body:
-        raise UserError(f"{source}: no events after the header")
-    fields = np.frombuffer(content, np.uint8, offset=start).reshape(-1, 8)
-    times = np.frombuffer(content, ">u4", offset=start)[1::2]
-    return Events(
-        t=_unwrap(times.astype(np.int64)),
-        x=(SIZE - 1) - (fields[:, 3] >> 1),
-        y=fields[:, 2] & 0x7F,
-        p=(fields[:, 3] & 1) ^ 1,
-        source=source,
-    )
-
-
-def encode_aedat2(events: Events, header: Sequence[str] = ()) -> bytes:
-    """Return `events` as an AEDAT 2.0 file of a DVS128, the inverse of `decode_aedat2`.
-
-    `header` adds comment lines. Timestamps are stored modulo 2^32.
-    """
-    lines = [
-        "!AER-DAT2.0",
-        " This is a raw AE data file - do not edit",
-        " Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event",
-        " Timestamps tick is 1 us",
-        " AEChip: ch.unizh.ini.jaer.chip.retina.DVS128",
-        *(f" {line}" for line in header),
-    ]
-    body = np.zeros((len(events), 2), ">u4")
-    fields = body.view(np.uint8).reshape(-1, 8)
-    fields[:, 2] = events.y
-    fields[:, 3] = ((SIZE - 1 - events.x) << 1) | (1 - events.p)
-    body[:, 1] = events.t % _WRAP
-    return "".join(f"#{line}\r\n" for line in lines).encode() + body.tobytes()
 
 
 def _version(content: bytes, source: str) -> str:
@@ -118,38 +38,3 @@ def _version(content: bytes, source: str) -> str:
     if match is None:
         raise UserError(f"{source}: no AEDAT file, its first line is not #!AER-DAT2.0")
     return match[1].decode()
-
-
-def _header_length(content: bytes) -> int:
-    """Return how many bytes the leading lines take that start with `#` and hold text alone."""
-    start = 0
-    while content.startswith(b"#", start):
-        end = content.find(b"\n", start) + 1 or len(content)
-        line = content[start:end]
-        if _BINARY.search(line):  # an address may start with the byte of a `#`
-            break
-        start = end
-        if line.startswith(_LAST_LINE):
-            break
-    return start
-
-
-def _check_chip(header: bytes, source: str) -> None:
-    chip = _CHIP.search(header)
-    if chip and not chip[1].rpartition(b".")[2].startswith((b"DVS128", b"Tmpdiff128")):
-        name = chip[1].decode(errors="replace")
-        raise UserError(f"{source}: recorded by {name}; only recordings of a DVS128 can be read")
-
-
-def _unwrap(times: np.ndarray) -> np.ndarray:
-    """Return unsigned 32-bit timestamps `(n,)` int64 with 2^32 added after each overflow.
-
-    A fall by more than half the range is an overflow. A rise by as much leads back over the last
-    overflow (an event that arrived late), or is a long pause where there was none.
-    """
-    steps = np.diff(times)
-    overflows = (steps < -_WRAP // 2).astype(np.int64) - (steps > _WRAP // 2)
-    if not overflows.any():
-        return times
-    count = np.concatenate([[0], np.cumsum(overflows)])
-    return times + _WRAP * (count - np.minimum.accumulate(np.minimum(count, 0)))

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from utils.events.reader import SIZE, Events
+from utils.events.recording import SIZE, Events
 
 
 @dataclass(frozen=True)

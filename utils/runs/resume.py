@@ -27,8 +27,8 @@ def read(args: Namespace, files: RunFiles, world: World) -> dict[str, Any] | Non
         RunLock(files.lock).check()
     args.resume_auto = args.resume == AUTO
     if args.resume_auto:
-        name, content = _newest(files, world.say) if world.is_main else ("", None)
-        args.resume = world.share(name)
+        name, content = _newest(files, world.print_main) if world.is_main else ("", None)
+        args.resume = world.broadcast(name)
         _tell(args, files, world)
     if args.resume and content is None:
         content = checkpoint.load(files.folder / args.resume)
@@ -63,8 +63,10 @@ def _progress(content: dict[str, Any], file: str) -> tuple[int, int]:
 
 def _tell(args: Namespace, files: RunFiles, world: World) -> None:
     if args.resume:
-        world.say(f"--resume auto: {args.resume}")
+        world.print_main(f"--resume auto: {args.resume}")
     elif args.evaluate:
         raise UserError(f"--resume auto: no checkpoint of {files.path('')} to evaluate")
     else:
-        world.say(f"--resume auto: no checkpoint of {files.path('')}, so training starts anew")
+        world.print_main(
+            f"--resume auto: no checkpoint of {files.path('')}, so training starts anew"
+        )

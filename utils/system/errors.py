@@ -1,12 +1,10 @@
-"""Errors a user can cause, and how an entry script reports them."""
+"""Errors that a user can cause."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from utils.system.signals import ignore_requests_to_save
 
 
 class UserError(Exception):
@@ -43,23 +41,3 @@ def excused(what: str) -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         print(f"warning: {what} could not be written: {error}", file=sys.stderr, flush=True)
-
-
-def run(main: Callable[[], None]) -> None:
-    """Call `main`; a `UserError` ends the program with its line on stderr and status 2.
-
-    A stop by a signal ends it with 128 and the signal's number, as shells report signals.
-    """
-    ignore_requests_to_save()
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stop:
-        if str(stop):  # of several processes one tells
-            print(stop, file=sys.stderr)
-        sys.exit(stop.status)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

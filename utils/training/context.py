@@ -77,10 +77,10 @@ class Run:
         """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         neurons = self.model.neuron_line()
-        self.world.say(f"dataset: {self.data.description}")
-        self.world.say(f"model: {self.network}, {parameters:,} parameters, {neurons}")
-        self.world.say(f"device: {_device_name(self.world)}, {self.model.engine_line()}")
-        self.world.say(f"seed: {self.args.manualSeed}")
+        self.world.print_main(f"dataset: {self.data.description}")
+        self.world.print_main(f"model: {self.network}, {parameters:,} parameters, {neurons}")
+        self.world.print_main(f"device: {_device_name(self.world)}, {self.model.engine_line()}")
+        self.world.print_main(f"seed: {self.args.manualSeed}")
         self._check_origin()
 
     def _check_origin(self) -> None:
@@ -97,14 +97,14 @@ class Run:
         now = asdict(self.setting)
         for flag, value in content.get("setting", {}).items():
             if flag != "rate_stat" and now.get(flag) != value:
-                self.world.say(f"note: --{flag} was {value} in {file}, is {now.get(flag)}")
+                self.world.print_main(f"note: --{flag} was {value} in {file}, is {now.get(flag)}")
 
 
 def choose_seed(given: int | None, content: dict[str, Any] | None, world: World) -> int:
     """Return the seed asked for, else that of the run resumed, else a random one; all the same."""
     if given is None:
         given = (content or {}).get("manualSeed", random.randint(1, 10000))
-    return world.share(given)
+    return world.broadcast(given)
 
 
 def configure(model: nn.Module, args: Namespace, data: Data, world: World) -> None:
@@ -123,7 +123,7 @@ def configure(model: nn.Module, args: Namespace, data: Data, world: World) -> No
         sync_bn=args.sync_bn,
     )
     for note in notes:
-        world.say(f"note: {note}")
+        world.print_main(f"note: {note}")
 
 
 def _plain(value: Any) -> bool:

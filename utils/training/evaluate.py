@@ -20,7 +20,7 @@ def evaluate(run: Run) -> None:
         where = f"--resume {run.args.resume}"
         checkpoint.load_weights(run.model, run.content["state_dict"], where)
     elif not run.pretrained:
-        run.world.say("note: no --resume, so the network is untrained")
+        run.world.print_main("note: no --resume, so the network is untrained")
     if run.setting.rate_stat:
         run.model.reset_firing_rates()
     scores = score(run, "test")
@@ -38,7 +38,7 @@ def score(run: Run, title: str) -> Scores:
     bars = bar_factory(run.world, run.args.print_freq)
     with explained(run):
         scores = loop.evaluate(run.model, test, run.world, bars(title, test))
-    run.world.say(
+    run.world.print_main(
         f"{title} loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
         f"of {scores.samples:,} samples"
     )
@@ -50,9 +50,11 @@ def _save_firing_rates(run: Run) -> None:
     world, samples = run.world, run.data.test.num_samples
     first, last = share(0, samples, world.rank, world.size)
     local = run.model.firing_rates()
-    parts = world.gather({layer: rate * (last - first) for layer, rate in local.items()})
+    parts = world.all_gather({layer: rate * (last - first) for layer, rate in local.items()})
     rates = {layer: sum(part.get(layer, 0.0) for part in parts) / samples for layer in local}
     if world.is_main:
         checkpoint.save(run.files.firing_rates, rates)
         average = sum(rates.values()) / len(rates)
-        world.say(f"firing rate {average:.4f} on average over layers: {run.files.firing_rates}")
+        world.print_main(
+            f"firing rate {average:.4f} on average over layers: {run.files.firing_rates}"
+        )

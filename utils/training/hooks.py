@@ -81,14 +81,14 @@ class RunWatch(Watch):
 
     def _reason(self, images: Tensor) -> str:
         """Return what is not finite first, in whichever process it is: gradients are in all."""
-        found = self.world.gather(non_finite.first_not_finite(self.training.model, images))
+        found = self.world.all_gather(non_finite.first_not_finite(self.training.model, images))
         return next((one for one in found if not one.startswith(non_finite.GRADIENT)), found[0])
 
     def _leave_out(self, line: str) -> None:
         for buffer, kept in zip(self.training.model.buffers(), self.kept, strict=True):
             buffer.copy_(kept)
         self.training.skipped += 1
-        self.world.say(f"warning: skipping {line} ({self.training.skipped} skipped so far)")
+        self.world.print_main(f"warning: skipping {line} ({self.training.skipped} skipped so far)")
 
     def _agree(self, due: bool = True) -> None:
         self.wish = max(self.wish, self.agreement.now(self.signals.wish()))
@@ -101,7 +101,7 @@ class RunWatch(Watch):
         if wish or (due and self.save_every and taken % self.save_every == 0):
             self.save()
         if wish == SAVE:
-            self.world.say(f"SIGUSR1: saved after {self._where()}")
+            self.world.print_main(f"SIGUSR1: saved after {self._where()}")
         elif wish:
             number = next(number for number in STOPS if STOPS[number] == wish)
             self.world.barrier()  # a process that ends may take its peers with it

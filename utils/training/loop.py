@@ -106,7 +106,7 @@ def accumulate(
     meter = Meter(world.device)
     weight, samples = world.loss_weight(len(labels)), len(labels)
     if parts > 1:  # as many on every process, since BatchNorm may wait for its peers
-        parts = max(1, min(parts, world.least(samples) // 2))
+        parts = max(1, min(parts, world.all_reduce_min(samples) // 2))
     pieces = list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
     for number, (x, y) in enumerate(pieces, start=1):
         with nullcontext() if number == parts else world.no_exchange(model):
@@ -195,7 +195,7 @@ def _train_rest(
     else:
         training.meter = Meter(world.device)
     train_one_epoch(training, model, loader, rates[training.step :], world, bar, watch, parts)
-    world.average_statistics(training.model)
+    world.average_running_statistics(training.model)
     _require_finite_state(training.model)
     _require_finite(training.meter.reduce(world))
     watch.after_steps()

@@ -50,7 +50,7 @@ class Meter:
 
     def reduce(self, world: World) -> Scores:
         """Return the scores over all processes; each of them must call it."""
-        return _scores(world.sum(self.totals.clone()))
+        return _scores(world.all_reduce_sum(self.totals.clone()))
 
 
 def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

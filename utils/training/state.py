@@ -57,12 +57,12 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "optimizer_names": optimizer.parameter_names(self.optimizer, self.model),
             "iteration": self.iteration,
-            "random_states": world.gather(random_state.capture(world.device)),
+            "random_states": world.all_gather(random_state.capture(world.device)),
             "rows": self.rows,
             "skipped": self.skipped,
         }
         if self.step:
-            parts = world.gather(self._part(world))
+            parts = world.all_gather(self._part(world))
             content |= {"step": self.step, "steps": steps, "parts": parts}
         return content
 

@@ -30,7 +30,7 @@ def train(run: Run) -> None:
     args, world = run.args, run.world
     training = _begin(run)
     if training.epoch >= args.epochs:
-        world.say(f"nothing to train: {training.epoch} of --epochs {args.epochs} are done")
+        world.print_main(f"nothing to train: {training.epoch} of --epochs {args.epochs} are done")
         if world.is_main and _in_place(run) and run.files.previous.exists():  # killed at the end
             _finish(run, training, Checkpoints(run.files))
         return
@@ -125,9 +125,9 @@ def _open_log(run: Run, training: Training) -> None:
     if _in_place(run):
         later = _count_rows(run, log) - len(training.rows)
         if later > 0:
-            run.world.say(f"log: dropping {later} rows that came after {run.args.resume}")
+            run.world.print_main(f"log: dropping {later} rows that came after {run.args.resume}")
     elif aside := files.set_aside(keep=files.folder / run.args.resume):
-        run.world.say(f"the files of an earlier {files.stem} are now {aside.stem}*")
+        run.world.print_main(f"the files of an earlier {files.stem} are now {aside.stem}*")
     log.start(training.rows)
     append_record(files.record, {**run.facts(), "engine": run.model.engine_line()})
 
@@ -139,7 +139,9 @@ def _count_rows(run: Run, log: Log) -> int:
     except UserError:
         aside = log.path.with_name(f"{log.path.name}.damaged")
         log.path.replace(aside)
-        run.world.say(f"warning: the log was damaged, is now {aside.name}, and is written again")
+        run.world.print_main(
+            f"warning: the log was damaged, is now {aside.name}, and is written again"
+        )
         return 0
 
 
@@ -156,7 +158,7 @@ def _save_epoch(
     with excused("the log"):
         Log(run.files.log).complete(training.rows)
     checkpoints.save_epoch(content, epoch.is_best)
-    run.world.say(
+    run.world.print_main(
         f"epoch {training.epoch}/{run.args.epochs}: train loss {trained.loss:.4f} acc "
         f"{trained.top1:.2f} %, test loss {tested.loss:.4f} acc {tested.top1:.2f} % "
         f"(best {training.best_acc:.2f} %), {epoch.seconds:.1f} s"
@@ -172,8 +174,8 @@ def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
         save_curves(run.files.curves, training.rows, title)
     checkpoints.finish()
     if training.skipped:
-        run.world.say(f"{training.skipped} steps were skipped")
-    run.world.say(
+        run.world.print_main(f"{training.skipped} steps were skipped")
+    run.world.print_main(
         f"best test accuracy {training.best_acc:.2f} % in {training.epoch} epochs; log, "
         f"checkpoints and curves: {run.files.path('*')}"
     )

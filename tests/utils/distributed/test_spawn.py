@@ -35,9 +35,10 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 SPAWNING = """
 import sys, time
 from pathlib import Path
-from utils.errors import Stopped, run
-from utils.launch import spawn
-from utils.signals import Signals
+from utils.system.entry import run
+from utils.system.errors import Stopped
+from utils.distributed.spawn import spawn
+from utils.system.signals import Signals
 
 def work(index, folder):
     with Signals(echoes=True) as signals:

@@ -17,11 +17,11 @@ PARTS = (3, 5)  # samples of a batch on each process
 
 def test_a_process_alone_exchanges_nothing():
     world, net, tensor = World(CPU), nn.Linear(2, 2), torch.ones(2)
-    assert world.sum(tensor) is tensor
+    assert world.all_reduce_sum(tensor) is tensor
     assert world.wrap(net) is net
-    assert world.gather("x") == ["x"]
-    assert world.least(3) == 3
-    assert world.share("x") == "x"
+    assert world.all_gather("x") == ["x"]
+    assert world.all_reduce_min(3) == 3
+    assert world.broadcast("x") == "x"
     assert world.loss_weight(7) == 1.0
     assert world.is_main
 
@@ -66,8 +66,8 @@ def test_half_an_environment_is_refused(monkeypatch, missing):
 
 
 def test_only_the_first_process_prints(capsys):
-    World(CPU, rank=1, size=2).say("second")
-    World(CPU).say("first")
+    World(CPU, rank=1, size=2).print_main("second")
+    World(CPU).print_main("first")
     assert capsys.readouterr().out == "first\n"
 
 
@@ -117,7 +117,7 @@ def _refusal(world):
         raise UserError(f"--path: refused on {world.rank}")
 
     with pytest.raises(UserError) as caught:
-        world.prepare(fail)
+        world.run_on_main_first(fail)
     return str(caught.value)
 
 
@@ -130,13 +130,13 @@ def _process(folder):
     net = Net().to(world.device)
     net.norm.running_mean.fill_(world.rank)
     results["gradients"] = _gradients(net, world.wrap(net), x, y, world.loss_weight(len(y)))
-    world.average_statistics(net)
+    world.average_running_statistics(net)
     results["mean"], results["constant"] = net.norm.running_mean, net.constant
-    results["sum"] = world.sum(torch.tensor([1.0 + world.rank], device=world.device))
-    results["ranks"] = world.gather({"rank": world.rank})
-    results["shared"] = world.share(f"from {world.rank}")
-    results["least"] = world.least(7 - world.rank)
-    world.prepare((folder / "prepared").touch)
+    results["sum"] = world.all_reduce_sum(torch.tensor([1.0 + world.rank], device=world.device))
+    results["ranks"] = world.all_gather({"rank": world.rank})
+    results["shared"] = world.broadcast(f"from {world.rank}")
+    results["least"] = world.all_reduce_min(7 - world.rank)
+    world.run_on_main_first((folder / "prepared").touch)
     results["prepared"] = (folder / "prepared").exists()
     results["refused"] = _refusal(world)
     world.close()

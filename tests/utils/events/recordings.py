@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from utils.events.reader import Events, encode_aedat2
+from utils.events.aedat2 import encode_aedat2
+from utils.events.recording import Events
 
 
 def make_events(n=300, seed=0, duration=100_000):

@@ -22,8 +22,8 @@ KIND = FrameKind(4)
 PREPARE = """
 import sys
 from pathlib import Path
-from utils.dvs_collection import prepare
-from utils.frame_cache import FrameKind
+from utils.events.collection import prepare
+from utils.events.frame_cache import FrameKind
 if __name__ == "__main__":
     prepare(Path(sys.argv[1]), FrameKind(4), workers=2)
 """

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.utils.events.recordings import make_events
 from utils.events import frame_cache
+from utils.events.aedat2 import encode_aedat2
 from utils.events.frame_cache import (
     DamagedFrames,
     FrameKind,
@@ -16,7 +17,6 @@ from utils.events.frame_cache import (
     write_frames,
 )
 from utils.events.frames import normalize, to_frames
-from utils.events.reader import encode_aedat2
 from utils.system.errors import UserError
 
 KIND = FrameKind(4)

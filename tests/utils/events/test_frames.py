@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from tests.golden_numbers import load
 from tests.utils.events.recordings import make_events
+from utils.events.aedat2 import decode_aedat2
 from utils.events.frames import normalize, to_frames
-from utils.events.reader import Events, decode_aedat2
+from utils.events.recording import Events
 from utils.system.errors import UserError
 
 recordings = st.builds(make_events, st.integers(20, 200), st.integers(0, 999), st.just(10_000))

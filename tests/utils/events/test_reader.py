@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.golden_numbers import FOLDER, load
 from tests.utils.events.recordings import make_events
+from utils.events.aedat2 import decode_aedat2, encode_aedat2
 from utils.events.frames import to_frames
-from utils.events.reader import decode_aedat2, encode_aedat2, read_events
+from utils.events.reader import read_events
 from utils.events.simulation import simulate
 from utils.system.errors import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 CODE = """
 import os, torch
-from utils.determinism import make_deterministic
+from utils.system.determinism import make_deterministic
 make_deterministic()
 print(torch.are_deterministic_algorithms_enabled())
 print(torch.is_deterministic_algorithms_warn_only_enabled())

@@ -34,7 +34,7 @@ def test_a_killed_process_is_one_line():
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from utils.workers import map_in_processes
+from utils.system.process_pool import map_in_processes
 
 def work(folder):
     (Path(folder) / str(os.getpid())).touch()

@@ -37,7 +37,7 @@ def test_a_request_to_save_is_told_once_and_stopping_comes_first():
 
 SECOND = """
 import os, signal, sys
-from utils.signals import Signals
+from utils.system.signals import Signals
 signals = Signals(echoes=sys.argv[1] == "echoes")
 os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGINT)
@@ -46,7 +46,7 @@ print("going on")
 
 LOADER = """
 import os, signal, time
-from utils.signals import heed_parent_alone
+from utils.system.signals import heed_parent_alone
 read, write = os.pipe()
 child = os.fork()
 if not child:

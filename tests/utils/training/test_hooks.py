@@ -101,7 +101,7 @@ def test_the_epochs_scores_are_of_the_steps_taken():
 
 def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
     class Second(World):
-        def gather(self, value):
+        def all_gather(self, value):
             return ["all outputs are finite, the gradient of w is not", "the output of layer l"]
 
     watch = RunWatch(_training(), STEPS, Second(WORLD.device), Signals(), lambda: None)
