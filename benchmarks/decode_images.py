@@ -1,8 +1,8 @@
-"""Images per second of the ImageNet input pipeline, by its steps and by loader processes.
+"""Measure the ImageNet input pipeline: images per second of its steps and of its loaders.
 
-Reading and decoding one after the other shows what a single process can do; the loaders show what
-arrives on the training device. Without --path, photographs are replaced by drawn JPEG files of
-about their size (500x375 pixels, 110 kB).
+The steps (decode, crop, resize) run in a single process; the loaders deliver batches on the
+training device. Without --path, generated JPEG files of the size of photographs are used
+(500x375 pixels, 110 kB).
 
     python benchmarks/decode_images.py [--path FOLDER] [--workers 1 2] [--rounds 3]
 """
@@ -45,7 +45,7 @@ def draw_images(folder: Path, count: int) -> None:
 
 
 def rates(files: list[str], workers: list[int], rounds: int, batch: int) -> dict[str, list[float]]:
-    """Return the images per second of each step and loader, once a round."""
+    """Return the images per second of each step and loader, one value per round."""
     steps: dict[str, Callable[[int], object]] = {
         "decode": lambda _: [open_rgb(file) for file in files],
         "decode, training crop": _transformed(files, train_transform(224)),
@@ -84,15 +84,19 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the flags of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--path", type=Path, help="a folder of images, searched in depth")
-    parser.add_argument("--images", type=int, default=600, help="in an epoch, files repeated")
+    parser.add_argument(
+        "--images", type=int, default=600, help="images per epoch; files are repeated"
+    )
     parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs measured of each")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 2], help="numbers of loader processes"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="epochs to measure")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print what was measured on, and a line for each step and loader."""
+    """Print the machine, and a line for each step and loader."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as drawn:
         if args.path is None:
@@ -101,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
         files = [str(path) for path in paths if path.suffix.lower() in ENDINGS]
         size = sum(Path(file).stat().st_size for file in files) / len(files)
         files = (files * -(-args.images // len(files)))[: args.images]
-        print(*describe().values(), f"{size / 1000:.0f} kB an image", sep="; ")
+        print(*describe().values(), f"{size / 1000:.0f} kB per image", sep="; ")
         for name, values in rates(files, args.workers, args.rounds, args.batch).items():
             spread = f"{min(values):,.0f} to {max(values):,.0f}"
             print(f"{name:28s} {statistics.median(values):>8,.0f} images/s  ({spread})")

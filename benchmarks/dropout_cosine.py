@@ -1,7 +1,7 @@
-"""How close the folded engine's gradients through dropout are to exact ones, on event data.
+"""Measure how close the folded engine's gradients through dropout are to the exact ones.
 
-Both engines draw the same masks; for every weight the cosine between their gradients is taken, in
-float64, at initialisation and after some training steps.
+Both engines draw the same dropout masks on event data. For every weight, the cosine between the two
+gradients is computed in float64, at initialisation and after some training steps.
 
     python -m utils.sample_data dvs --path ./data/DigitsDVS
     python benchmarks/dropout_cosine.py --path ./data/DigitsDVS
@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--path", type=Path, default=Path("./data/DigitsDVS"))
     parser.add_argument("--timesteps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=10, help="training steps in between")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="training steps between the two measurements"
+    )
     parser.add_argument("--dropout", type=float, default=0.1)
     args = parser.parse_args()
     frames, labels = _recordings(args)

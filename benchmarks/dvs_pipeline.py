@@ -1,7 +1,8 @@
-"""What each step from a recording to a training batch costs, and what follows for the cache.
+"""Measure every step from an event recording to a training batch.
 
-Recordings of 200,000 events are simulated; single steps are timed one by one (medians), the
-conversion as a user runs it. The last table decides where training takes its frames from.
+Recordings of 200,000 events are simulated. Single steps are timed one by one (medians), the
+conversion of a whole collection as a user runs it. The last table compares the possible sources of
+training frames: recordings, and caches of several kinds.
 
     python benchmarks/dvs_pipeline.py [--recordings 500] [--events 200000] [--workers 2]
 """
@@ -9,7 +10,6 @@ conversion as a user runs it. The last table decides where training takes its fr
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import describe  # noqa: E402
 from utils.datasets.digits import load_digits  # noqa: E402
 from utils.events.aedat2 import encode_aedat2  # noqa: E402
 from utils.events.cifar10_dvs import load, resize  # noqa: E402
@@ -49,10 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Print the tables."""
     torch.set_num_threads(1)
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__},"
-        f" torch {torch.__version__}"
-    )
+    print(*describe().values(), f"NumPy {np.__version__}", sep="; ")
     print(f"{args.events:,} events, T = {args.timesteps}, {args.workers} workers")
     with tempfile.TemporaryDirectory() as folder:
         root, kind = Path(folder), FrameKind(args.timesteps)
@@ -87,7 +85,7 @@ def long_recording(k: int, num_events: int) -> Events:
 
 
 def time_steps(root: Path, kind: FrameKind) -> dict[str, float]:
-    """Return seconds of each step for the first recording."""
+    """Return the seconds that each step takes for the first recording."""
     sample = list_samples(root, kind)[0]
     events = read_events(sample.events)
     frames = to_frames(events, kind.timesteps)
@@ -113,7 +111,7 @@ def time_steps(root: Path, kind: FrameKind) -> dict[str, float]:
 
 
 def time_runs(root: Path, kind: FrameKind, workers: int) -> dict[str, float]:
-    """Return seconds of preparing and loading all recordings, and what that makes for the set."""
+    """Return the seconds to convert and to load all recordings, and extrapolate to CIFAR10-DVS."""
     count = len(list_samples(root, kind))
     conversion = elapsed(lambda: prepare(root, kind, workers))
     samples = list_samples(root, kind)
@@ -127,7 +125,7 @@ def time_runs(root: Path, kind: FrameKind, workers: int) -> dict[str, float]:
 
 
 def print_choices(root: Path, kind: FrameKind, times: dict[str, float]) -> None:
-    """Print, for each source of training frames, its cost at each start and its size on disk."""
+    """Print the loading time and the size on disk of each source of training frames."""
     sample = list_samples(root, kind)[0]
     sizes = {
         name: (root / f"{name}.npz").stat().st_size for name in ("cache", "published", "small")

@@ -1,7 +1,7 @@
-"""Images per second of the input pipeline alone, against torchvision transforms in a DataLoader.
+"""Compare the CIFAR input pipeline with torchvision transforms in a DataLoader.
 
-Both crop, flip and normalise the same CIFAR-sized images and hand them over on the training
-device. They take turns, epoch by epoch, in one process; the medians are compared.
+Both crop, flip and normalise the same images and deliver batches on the training device. They
+alternate, epoch by epoch, in one process; medians are compared.
 
     python benchmarks/input_pipeline.py [--images 10000] [--batch 128] [--workers 2] [--rounds 5]
 """
@@ -9,7 +9,6 @@ device. They take turns, epoch by epoch, in one process; the medians are compare
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import describe  # noqa: E402
 from utils.datasets.image_tensors import Augmentation, ImageSet, Normalise, TrainImages  # noqa: E402
 from utils.datasets.sharding import train_spans  # noqa: E402
 
@@ -27,7 +27,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class TransformedImages(torch.utils.data.Dataset):
-    """The usual way: one Pillow image at a time through torchvision transforms."""
+    """The common pipeline: one Pillow image at a time through torchvision transforms."""
 
     def __init__(self, data: ImageSet) -> None:
         from torchvision import transforms as T
@@ -101,20 +101,13 @@ def measure(pipelines: dict[str, Callable], rounds: int, device: torch.device) -
     return {name: values[1:] for name, values in rates.items()}
 
 
-def machine(device: torch.device) -> str:
-    """Return a line that says what the figures were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    threads = f"{torch.get_num_threads()} threads"
-    return f"{device.type} {name or platform.machine()}, {threads}, torch {torch.__version__}"
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the flags of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=10_000, help="images in an epoch")
+    parser.add_argument("--images", type=int, default=10_000, help="images per epoch")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2, help="processes of the DataLoader")
-    parser.add_argument("--rounds", type=int, default=5, help="epochs measured of each")
+    parser.add_argument("--rounds", type=int, default=5, help="epochs to measure")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
 
@@ -130,7 +123,8 @@ def main(args: argparse.Namespace) -> None:
         "in memory, batched": in_memory(data, args.batch, device),
         f"DataLoader, {args.workers} workers": per_image(data, args.batch, args.workers, device),
     }
-    print(f"{machine(device)}; {args.images:,} images, batch {args.batch}, {args.rounds} rounds")
+    setting = f"{args.images:,} images, batch {args.batch}, {args.rounds} rounds"
+    print(*describe().values(), f"on {device.type}", setting, sep="; ")
     medians = []
     for name, rates in measure(pipelines, args.rounds, device).items():
         medians.append(statistics.median(rates))

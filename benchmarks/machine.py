@@ -1,16 +1,19 @@
-"""What a measurement was made on, in the words that stand beside its figures."""
+"""A description of the machine, to be reported with every measurement."""
 
 from __future__ import annotations
 
-import datetime
-import platform
-from pathlib import Path
+if __name__ == "__main__":
+    raise SystemExit("machine.py is a module of the benchmarks: run one of them instead")
 
-import torch
+import datetime  # noqa: E402
+import platform  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import torch  # noqa: E402
 
 
 def describe() -> dict[str, str]:
-    """Processor, device, versions and date."""
+    """Return processor, device, versions and date."""
     return {
         "processor": f"{_processor()}, {torch.get_num_threads()} threads",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",

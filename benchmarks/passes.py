@@ -1,7 +1,7 @@
-"""One pass over a current, three ways: eager torch, torch.compile, and our own C++.
+"""Measure the passes over a current as eager torch, torch.compile and C++ compute them.
 
-The current is that of a first-stage layer of preresnet.resnet18 at T = 20, batch 8: (20, 8192, 64).
-Medians over rounds that take the ways in turn.
+The current has the shape of a first-stage layer of preresnet.resnet18 at T = 20 and batch 8,
+(20, 8192, 64). The figures are medians over rounds that alternate between the three.
 
     python benchmarks/passes.py
 """
@@ -31,9 +31,9 @@ from models.engines.ops import dispatch  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each pass")
     args = parser.parse_args()
-    print(describe())
+    print(*describe().values(), sep="; ")
     ways = {
         "eager": dispatch.Kernels(),
         "torch.compile": dispatch.by_torch(),
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def passes(dtype: torch.dtype) -> dict:
-    """Each pass as a function of the kernels; the current is spent, so it is given anew."""
+    """Return each pass as a function of the kernels; a call restores the current it consumes."""
     d = Dynamics.leaky_integrate_and_fire(NeuronSetting(timesteps=20))
     y, Vth = torch.randn(20, 8192, 64).to(dtype), torch.tensor(0.3)
     affine = Affine(*(torch.rand(64) for _ in range(4)))
@@ -55,7 +55,7 @@ def passes(dtype: torch.dtype) -> dict:
 
     def fresh(run):
         def call(kernels):
-            current.copy_(y)  # the same for every way
+            current.copy_(y)
             return run(kernels)
 
         return call
@@ -71,7 +71,7 @@ def passes(dtype: torch.dtype) -> dict:
 
 @torch.inference_mode()
 def measure(calls: dict, args: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds of each call."""
+    """Return the median milliseconds of each call."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()

@@ -1,18 +1,21 @@
-"""How the published code computes a step: the anchor that speed and memory are measured against.
+"""The baseline `published`: neurons computed in the same way as by the published code.
 
-Unfused eager loops over time, one new tensor an operation, and each neuron's whole input saved
-for backward; contiguous tensors in the parameters' type. Gradients are those of method.md
-section 2, so the anchor is also checked against the engines (tests/benchmarks).
+Eager loops over time, one new tensor per operation, the whole input of each neuron layer saved for
+the backward pass, contiguous tensors in the parameters' type. The gradients are those of
+docs/method.md, section 3; a test compares them with the engines'.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.autograd import Function
+if __name__ == "__main__":
+    raise SystemExit("published.py is a module: run benchmarks/train_step.py, which measures it")
 
-from models.dynamics import Dynamics
-from models.neuron import Neuron
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.autograd import Function  # noqa: E402
+
+from models.dynamics import Dynamics  # noqa: E402
+from models.neuron import Neuron  # noqa: E402
 
 
 class _Spikes(Function):
@@ -48,7 +51,7 @@ class _Spikes(Function):
 
 
 def as_published(model: nn.Module) -> nn.Module:
-    """The same network, its neurons computed as the published code does; in place."""
+    """Make the neurons of `model` compute as the published code does, in place; return `model`."""
     model.configure(engine="unrolled")
     for module in model.modules():
         if isinstance(module, Neuron):

@@ -1,14 +1,16 @@
-"""What a training step takes on many nodes: a model of it, beside one and two processes measured.
+"""Model the time of a training step on many nodes, from measurements of one and two processes.
 
-Each process keeps its batch, so the ideal step takes as long as that of one process. Gradients
-travel in buckets as DistributedDataParallel fills them, from the last parameter to the first. A
-bucket of b bytes is on its way round a ring of P processes, links of B bytes/s and latency a, for
+Every process keeps its batch, so an ideal step takes as long as with one process. Gradients are
+all-reduced in the buckets that DistributedDataParallel fills, from the last parameter to the first.
+The ring all-reduce of a bucket of b bytes over P processes, with links of bandwidth B and latency
+a, takes
 
     t(b) = 2 (P-1)/P b/B + 2 (P-1) a
 
-and starts when the backward pass has filled it and the bucket before is through: the step ends with
-the later of the backward pass and the last bucket, and then the optimizer. When gradients are ready
-is measured; so are B and a between two processes on this machine. Those of other links are given.
+and starts when the backward pass has filled the bucket and the previous bucket is done. The step
+ends with the later of the backward pass and the last bucket, followed by the optimizer. Measured
+are the times at which gradients are ready, and B and a between two processes on this machine; B
+and a of other links are assumptions.
 
     python benchmarks/scaling.py
 """
@@ -47,21 +49,22 @@ GIGABIT = 1e9 / 8
 
 
 class Link(NamedTuple):
-    """Bytes a second between two neighbours of the ring, and the seconds until the first comes."""
+    """Bandwidth (bytes per second) and latency (seconds) between two neighbours of the ring."""
 
     bandwidth: float
     latency: float
 
     def all_reduce(self, size: float, processes: int) -> float:
-        """Seconds to sum `size` bytes over a ring."""
+        """Return the seconds of a ring all-reduce of `size` bytes."""
         hops = 2 * (processes - 1)
         return hops / processes * size / self.bandwidth + hops * self.latency
 
 
 class Compute(NamedTuple):
-    """Seconds of a step of one process, and `(seconds, bytes)` of each gradient, as it is ready.
+    """Times within a step of one process, in seconds from its start.
 
-    These seconds count from the start of the step, `backward` is when the backward pass ends.
+    `backward` is the end of the backward pass, `whole` the end of the step, and `gradients` holds
+    `(seconds, bytes)` of each gradient, in the order in which they are ready.
     """
 
     backward: float
@@ -69,13 +72,13 @@ class Compute(NamedTuple):
     gradients: tuple[tuple[float, int], ...]
 
     def faster(self, factor: float) -> Compute:
-        """The same on a device `factor` times as fast."""
+        """Return the times on a device `factor` times as fast."""
         ready = tuple((seconds / factor, size) for seconds, size in self.gradients)
         return Compute(self.backward / factor, self.whole / factor, ready)
 
 
 def buckets(gradients: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    """`(seconds, bytes)` of each bucket, filled by gradients in the order they are ready."""
+    """Return `(seconds, bytes)` of each bucket; gradients fill them in the order given."""
     filled, seconds, size, limit = [], 0.0, 0, FIRST_BUCKET
     for ready, gradient in gradients:
         seconds, size = max(seconds, ready), size + gradient
@@ -86,7 +89,7 @@ def buckets(gradients: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
 
 
 def step_seconds(compute: Compute, link: Link, processes: int) -> float:
-    """Seconds of a step of so many processes."""
+    """Return the modelled seconds of a step of so many processes."""
     through = 0.0
     for ready, size in buckets(compute.gradients):
         through = max(through, ready) + link.all_reduce(size, processes)
@@ -94,7 +97,7 @@ def step_seconds(compute: Compute, link: Link, processes: int) -> float:
 
 
 def measure(args: argparse.Namespace, world: World) -> Compute:
-    """One process's compute, medians over steps, its gradients exchanged if there are several."""
+    """Return the times of a step of this process, medians over several steps."""
     torch.manual_seed(0)
     setting = NeuronSetting(timesteps=args.timesteps)
     model = create_model(args.model, setting, dropout=0.0).to(world.device)
@@ -124,7 +127,7 @@ def measure(args: argparse.Namespace, world: World) -> Compute:
 
 
 def measure_link(world: World, repeats: int = 5) -> Link:
-    """The link between two processes, from the time they take to sum little and much."""
+    """Return the link between two processes, from all-reduces of 4 bytes and of a full bucket."""
     now, seconds = _clock(world.device), []
     for count in (1, BUCKET // 4):
         tensor = torch.ones(count, device=world.device)
@@ -149,7 +152,7 @@ def _clock(device: torch.device) -> Callable[[], float]:
 
 
 def _process(index: int, args: argparse.Namespace, processes: int, port: int, out: Path) -> None:
-    """Measure as one of one or two processes, on a thread each where there is no GPU."""
+    """Measure as process `index`; without a GPU, every process has one thread."""
     torch.set_num_threads(1)
     cuda = torch.cuda.device_count() >= processes
     device = torch.device("cuda", index) if cuda else torch.device("cpu")
@@ -173,40 +176,52 @@ def _measured(args: argparse.Namespace, processes: int) -> tuple[Compute, Link |
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of what is measured and of what is assumed."""
+    """Return the flags of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="preresnet.resnet18_lif")
-    parser.add_argument("--batch", type=int, default=16, help="of a process")
+    parser.add_argument("--batch", type=int, default=16, help="samples per process")
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--steps", type=int, default=8, help="timed steps a process")
+    parser.add_argument("--steps", type=int, default=8, help="steps to time")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--links", type=float, nargs="+", default=[1, 10, 100], help="Gbit/s")
-    parser.add_argument("--latency", type=float, default=20e-6, help="of these links, seconds")
     parser.add_argument(
-        "--faster", type=float, nargs="+", default=[1, 100], help="devices, times as fast as here"
+        "--links",
+        type=float,
+        nargs="+",
+        default=[1, 10, 100],
+        help="bandwidths to model, in Gbit/s",
+    )
+    parser.add_argument(
+        "--latency", type=float, default=20e-6, help="latency of these links in seconds"
+    )
+    parser.add_argument(
+        "--faster",
+        type=float,
+        nargs="+",
+        default=[1, 100],
+        help="speeds of devices to model, relative to this one",
     )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print the points measured, then the table of the model."""
+    """Print the measurements, then the table of the model."""
     (one, _), (two, link) = _measured(args, 1), _measured(args, 2)
     size = sum(gradient for _, gradient in one.gradients)
-    print(describe())
+    print(*describe().values(), sep="; ")
     print(
-        f"{args.model}, T = {args.timesteps}, batch {args.batch} a process, {args.precision}: "
+        f"{args.model}, T = {args.timesteps}, batch {args.batch} per process, {args.precision}: "
         f"{size / 1e6:.1f} MB of gradients in {len(buckets(one.gradients))} buckets"
     )
     print(f"link here: {link.bandwidth / GIGABIT:.1f} Gbit/s, {link.latency * 1e6:.0f} us")
-    print("| processes | s a step, measured | model |\n|---|---|---|")
+    print("| processes | s per step, measured | model |\n|---|---|---|")
     print(f"| 1 | {one.whole:.3f} | {step_seconds(one, link, 1):.3f} |")
     print(f"| 2 | {two.whole:.3f} | {step_seconds(one, link, 2):.3f} |")
     print(table(args, one))
 
 
 def table(args: argparse.Namespace, one: Compute) -> str:
-    """The model's seconds a step and share of the ideal speed, in Markdown."""
+    """Return the modelled seconds per step and the share of the ideal speed as a Markdown table."""
     columns = [(factor, gigabits) for factor in args.faster for gigabits in args.links]
     heads = [f"{factor:g}x device, {gigabits:g} Gbit/s" for factor, gigabits in columns]
     lines = [f"| nodes | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]

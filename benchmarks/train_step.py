@@ -1,11 +1,11 @@
-"""Time and memory of a training step: engines x precisions x timesteps, against two anchors.
+"""Measure time and peak memory of a training step, by engine, precision, timesteps and batch.
 
-`published` computes as the published code does (benchmarks/published.py), with the memory
-allocator's defaults; `published, tuned` is the same with the settings of this project's scripts
-(utils/system/allocator.py), which all other ways have. `convolutions` is the floor: nothing
-but the T-step forward convolutions and their temporal covariance (one more weight gradient each).
-Every measurement is a process of its own; rounds go through all of them in turn, and the figures
-are medians over the rounds, with the least and the most.
+The baseline `published` computes as the published code does (benchmarks/published.py), with the
+default settings of the memory allocator. `published, tuned` is the same with the settings of this
+project's scripts (utils/system/allocator.py), which all other ways use. `convolutions` is a lower
+bound for `folded bf16`: its T-step forward convolutions and temporal covariances (one weight
+gradient each), and nothing else. Every measurement runs in its own process. Rounds alternate
+between all of them; the figures are medians over the rounds, with minimum and maximum.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_cpu
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from utils.system.allocator import tune_allocator  # noqa: E402
 
-if "--one" in sys.argv and "published" not in sys.argv:  # a process of its own, see _process
+if "--one" in sys.argv and "published" not in sys.argv:  # in a process of its own, see _process
     tune_allocator()
 
 import torch  # noqa: E402
@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timesteps", type=int, nargs="+", default=[20])
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--evaluate", action="store_true", help="inference instead of training")
-    parser.add_argument("--rounds", type=int, default=3, help="processes a measurement")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps a process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per measurement")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per process")
     parser.add_argument("--compile", default="on", choices=("on", "off"))
     parser.add_argument("--out", type=Path, help="file stem of the report (.json, .png)")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rounds(args: argparse.Namespace) -> list[dict]:
-    """Measure every way, in turn, `--rounds` times; one row a way with its medians."""
+    """Measure all ways in turn, `--rounds` times; return one row of medians per case and way."""
     cases = [(T, N, way) for T in args.timesteps for N in args.batch for way in args.ways]
     runs: dict[tuple, list[dict]] = {case: [] for case in cases}
     for round_ in range(args.rounds):
@@ -120,9 +120,9 @@ def _row(timesteps: int, batch: int, way: str, runs: list[dict]) -> dict:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """One process's figures: median seconds a step, peak MiB above the level before the first.
+    """Return the median seconds per step and the peak MiB above the level before the first step.
 
-    A step of a small batch goes before that level: what compiling takes is no training memory.
+    A step of a small batch precedes both, so that the memory of compilers is not counted.
     """
     (way,), (timesteps,), (batch,) = args.ways, args.timesteps, args.batch
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -143,7 +143,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def _step(args: argparse.Namespace, way: str, model: nn.Module, device: torch.device):
-    """`batch -> None`: one training step, or one inference, of so many images."""
+    """Return a function of the batch size that runs one training step, or one inference."""
     if way == "convolutions":
         return _convolutions(model, args.timesteps[0], device, args.evaluate)
     if way in PUBLISHED:
@@ -177,7 +177,7 @@ def _images(model: nn.Module, timesteps: int, batch: int, device: torch.device):
 
 
 def _convolutions(model: nn.Module, timesteps: int, device: torch.device, forward_only: bool):
-    """`batch -> None`: each convolution on T*N trains of bf16 spikes, and its weight gradient."""
+    """Return a function of the batch size that runs the convolutions and covariances alone."""
     shapes = _convolution_inputs(model, device)
 
     @torch.inference_mode()
@@ -196,7 +196,7 @@ def _convolutions(model: nn.Module, timesteps: int, device: torch.device, forwar
 
 
 def _convolution_inputs(model: nn.Module, device: torch.device) -> list[tuple]:
-    """Every convolution, whether its input is the static image, and an input's `(C, H, W)`."""
+    """Return each convolution, whether its input is the static image, and the input `(C, H, W)`."""
     found: list[tuple] = []
     hooks = [
         m.register_forward_pre_hook(
@@ -214,14 +214,14 @@ def _convolution_inputs(model: nn.Module, device: torch.device) -> list[tuple]:
 
 
 class Peak:
-    """The most memory held since this was made, above what was held then."""
+    """The peak memory since the construction of this object, above the level at that time."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         self.level = self._held()
 
     def _held(self) -> float:
@@ -235,7 +235,7 @@ class Peak:
 
 
 def _table(rows: list[dict]) -> str:
-    """The rows as a table in Markdown, with ratios to `published` of the same T and batch."""
+    """Return the rows as a Markdown table, with ratios to `published` of the same T and batch."""
     head = "| T | N | way | s/step (least-most) | faster | peak MiB | of published |\n"
     lines = [head + "|---|---|---|---|---|---|---|"]
     for row in rows:
