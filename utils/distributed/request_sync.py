@@ -1,4 +1,4 @@
-"""What any process wishes, known to all of them at the same step."""
+"""The requests of all processes, known to each of them at the same step."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ import torch
 import torch.distributed as dist
 
 from utils.distributed.world import World
+from utils.system.signals import Request
 
 
-class Agreement:
-    """The largest of the processes' wishes, numbers from 0.
+class RequestSync:
+    """The largest request of all processes.
 
-    Of one process it is its own wish. Several exchange theirs beside the computation, on the
-    host: what is wished in one step is known in the next, and no device waits for it.
+    Several processes all-reduce their requests on the host while the device computes: a request
+    made in one step is known to all of them in the next, and no device waits for it.
     """
 
     def __init__(self, world: World) -> None:
         self.alone = world.size == 1
-        self.group = self.request = self.largest = None
+        self.group = self.work = self.largest = None
         if not self.alone and dist.get_backend() != "gloo":
             limit = timedelta(seconds=world.timeout)
             self.group = dist.new_group(backend="gloo", timeout=limit)
 
-    def soon(self, wish: int) -> int:
-        """Return what was wished a step ago, and ask for `wish`; all processes must call it."""
+    def post(self, request: Request) -> Request:
+        """Send `request` and return the largest of the previous call; a collective."""
         if self.alone:
-            return wish
-        known = self._known()
-        self.largest = torch.tensor(wish)
-        self.request = dist.all_reduce(self.largest, dist.ReduceOp.MAX, self.group, async_op=True)
-        return known
+            return request
+        previous = self._receive()
+        self.largest = torch.tensor(int(request))
+        self.work = dist.all_reduce(self.largest, dist.ReduceOp.MAX, self.group, async_op=True)
+        return previous
 
-    def now(self, wish: int) -> int:
-        """Return what is wished by now; all processes must call it, and wait for each other."""
-        return max(self.soon(wish), self._known())
+    def exchange(self, request: Request) -> Request:
+        """Send `request` and return the largest up to now; a collective that waits for all."""
+        return max(self.post(request), self._receive())
 
-    def _known(self) -> int:
-        if self.request is None:
-            return 0
-        self.request.wait()
-        self.request = None
-        return int(self.largest)
+    def _receive(self) -> Request:
+        if self.work is None:
+            return Request.NONE
+        self.work.wait()
+        self.work = None
+        return Request(int(self.largest))

@@ -9,9 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 
-SAVE = 1  # larger wishes win
-STOPS = {signal.SIGINT: 2, signal.SIGTERM: 3}  # signal: wish
+
+class Request(IntEnum):
+    """A request to a training; where processes got different ones, all serve the largest."""
+
+    NONE = 0
+    SAVE = 1
+    INTERRUPT = 2
+    TERMINATE = 3
+
+
+STOPS = {signal.SIGINT: Request.INTERRUPT, signal.SIGTERM: Request.TERMINATE}
 _HANDLED = (*STOPS, signal.SIGUSR1)
 _ECHO = 1.0  # seconds in which launcher and terminal pass on one and the same signal
 
@@ -49,12 +59,12 @@ class Signals:
             signal.signal(number, handler)
         self.former = {}
 
-    def wish(self) -> int:
-        """Return what was asked for: 0 nothing, `SAVE` (said once), or one of `STOPS`."""
+    def request(self) -> Request:
+        """Return the request of the signals so far; `SAVE` is returned once, a stop each time."""
         if self.stop is not None:
             return STOPS[self.stop]
         asked, self.save = self.save, False
-        return SAVE if asked else 0
+        return Request.SAVE if asked else Request.NONE
 
     def _note(self, number: int, frame: object) -> None:
         if number == signal.SIGUSR1:

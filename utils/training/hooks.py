@@ -8,10 +8,10 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from utils.distributed.request_sync import Agreement
+from utils.distributed.request_sync import RequestSync
 from utils.distributed.world import World
 from utils.system.errors import Stopped, UserError
-from utils.system.signals import SAVE, STOPS, Signals, status
+from utils.system.signals import STOPS, Request, Signals, status
 from utils.training import non_finite
 from utils.training.loop import Watch
 from utils.training.state import Training
@@ -36,8 +36,8 @@ class RunWatch(Watch):
     ) -> None:
         self.training, self.steps, self.world = training, steps, world
         self.signals, self.save, self.save_every, self.skip = signals, save, save_every, skip
-        self.agreement = Agreement(world)
-        self.wish = 0
+        self.requests = RequestSync(world)
+        self.request = Request.NONE
         self.kept: list[Tensor] = []
 
     def before_step(self) -> None:
@@ -61,7 +61,7 @@ class RunWatch(Watch):
         return False
 
     def after_step(self) -> None:
-        self.wish = max(self.wish, self.agreement.soon(self.signals.wish()))
+        self.request = max(self.request, self.requests.post(self.signals.request()))
         if self.training.step < self.steps:  # else the running statistics are still to be averaged
             self._act()
 
@@ -91,19 +91,19 @@ class RunWatch(Watch):
         self.world.print_main(f"warning: skipping {line} ({self.training.skipped} skipped so far)")
 
     def _agree(self, due: bool = True) -> None:
-        self.wish = max(self.wish, self.agreement.now(self.signals.wish()))
+        self.request = max(self.request, self.requests.exchange(self.signals.request()))
         self._act(due)
 
     def _act(self, due: bool = True) -> None:
-        """Do what is wished on all processes; `due` where steps have been taken since."""
-        wish, self.wish = self.wish, 0
+        """Serve the request of all processes; `due` where steps have been taken since."""
+        request, self.request = self.request, Request.NONE
         taken = self.training.iteration + self.training.step
-        if wish or (due and self.save_every and taken % self.save_every == 0):
+        if request or (due and self.save_every and taken % self.save_every == 0):
             self.save()
-        if wish == SAVE:
+        if request == Request.SAVE:
             self.world.print_main(f"SIGUSR1: saved after {self._where()}")
-        elif wish:
-            number = next(number for number in STOPS if STOPS[number] == wish)
+        elif request:
+            number = next(number for number in STOPS if STOPS[number] == request)
             self.world.barrier()  # a process that ends may take its peers with it
             raise Stopped(self._farewell(number) if self.world.is_main else "", status(number))
 

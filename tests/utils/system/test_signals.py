@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.system.signals import SAVE, STOPS, Signals
+from utils.system.signals import STOPS, Request, Signals
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -20,19 +20,19 @@ def _send(number):
 def test_a_request_to_stop_stays(number):
     before = signal.getsignal(number)
     with Signals() as signals:
-        assert signals.wish() == 0
+        assert signals.request() == Request.NONE
         _send(number)
-        assert signals.wish() == signals.wish() == STOPS[number]
+        assert signals.request() == signals.request() == STOPS[number]
     assert signal.getsignal(number) is before
 
 
 def test_a_request_to_save_is_told_once_and_stopping_comes_first():
     with Signals() as signals:
         _send(signal.SIGUSR1)
-        assert [signals.wish(), signals.wish()] == [SAVE, 0]
+        assert [signals.request(), signals.request()] == [Request.SAVE, Request.NONE]
         _send(signal.SIGUSR1)
         _send(signal.SIGTERM)
-        assert signals.wish() == STOPS[signal.SIGTERM]
+        assert signals.request() == STOPS[signal.SIGTERM]
 
 
 SECOND = """
