@@ -27,7 +27,7 @@ from imagenet.loaders import FolderLoader, Images, Keys  # noqa: E402
 from imagenet.transforms import test_transform, train_transform  # noqa: E402
 from utils.datasets.image_folder import open_rgb  # noqa: E402
 from utils.datasets.sharding import test_spans  # noqa: E402
-from utils.distributed.world import single_process  # noqa: E402
+from utils.distributed.launch_env import single_process  # noqa: E402
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 

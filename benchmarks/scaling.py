@@ -40,9 +40,10 @@ from torch import nn  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
 from models import NeuronSetting, create_model  # noqa: E402
+from utils.distributed.launch_env import connect  # noqa: E402
 from utils.distributed.rendezvous import free_port  # noqa: E402
 from utils.distributed.spawn import spawn  # noqa: E402
-from utils.distributed.world import World, connect  # noqa: E402
+from utils.distributed.world import World  # noqa: E402
 
 FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes: what DistributedDataParallel fills them to
 GIGABIT = 1e9 / 8

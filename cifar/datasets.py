@@ -169,8 +169,7 @@ def _batched(images: Images, args: Namespace, world: World) -> Data:
     mean, std = _statistics(images, args)
     normalise = Normalise(mean, std, world.device)
     train, test = images.train.to(world.device), images.test.to(world.device)
-    each = 1 if args.sync_bn else 2
-    parts = train_spans(len(train), args.train_batch, world.rank, world.size, each)
+    parts = train_spans(len(train), args.train_batch, world.rank, world.size, args.sync_bn)
     train_loader = TrainImages(train, normalise, images.augmentation, parts, args.manualSeed)
     parts = test_spans(len(test), args.test_batch, world.rank, world.size)
     return Data(

@@ -11,7 +11,7 @@ tune_allocator()
 
 from cifar import train  # noqa: E402
 from cifar.options import build_parser  # noqa: E402
-from utils.distributed.world import join  # noqa: E402
+from utils.distributed.launch_env import join  # noqa: E402
 from utils.system.entry import run  # noqa: E402
 
 

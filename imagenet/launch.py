@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from utils.distributed.launch_env import connect, join, single_process
 from utils.distributed.rendezvous import free_port
 from utils.distributed.spawn import spawn
-from utils.distributed.world import World, connect, join, single_process
+from utils.distributed.world import World
 from utils.system.errors import UserError
 
 _MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at

@@ -18,10 +18,10 @@ from imagenet.transforms import Transform, test_transform, train_transform
 from utils.datasets.image_folder import Sample, list_folder, open_rgb
 from utils.datasets.image_tensors import Normalise
 from utils.datasets.loader import Batch, Data, Loader
+from utils.datasets.loader_workers import killed_worker_error, lost_worker_error
 from utils.datasets.sharding import Span, epoch_generator, test_spans, train_spans
 from utils.distributed.world import World
 from utils.system.errors import UserError
-from utils.system.process_pool import dead_loader, lost_loader
 from utils.system.random_state import drawing_from
 from utils.system.signals import heed_parent_alone
 
@@ -153,9 +153,9 @@ class FolderLoader(Loader):
             processes += multiprocessing.active_children()
             yield from batches
         except (ConnectionError, EOFError) as error:  # a process was reached no more
-            raise lost_loader(processes, self.loader.num_workers) from error
+            raise lost_worker_error(processes, self.loader.num_workers) from error
         except RuntimeError as error:
-            if fault := dead_loader(error, self.loader.num_workers):
+            if fault := killed_worker_error(error, self.loader.num_workers):
                 raise fault from error
             raise
 
@@ -205,8 +205,7 @@ def build_calibration(args: Namespace, world: World) -> tuple[FolderLoader, int]
 def _train_loader(args: Namespace, world: World, samples: Sequence[Sample]) -> FolderLoader:
     transform = train_transform(args.image_size, args.min_crop, flip=not args.no_flip)
     images = Images(samples, transform, args.manualSeed, args.skip_bad_images)
-    each = 1 if args.sync_bn else 2
-    spans = train_spans(len(samples), args.batch_size, world.rank, world.size, each)
+    spans = train_spans(len(samples), args.batch_size, world.rank, world.size, args.sync_bn)
     keys = Keys(spans, _shuffle(len(samples), args.manualSeed))
     return FolderLoader(images, keys, world, args.workers, args.skip_bad_images)
 

@@ -19,7 +19,8 @@ from models.neuron import IFNeuron, LIFNeuron
 from tests import ranks
 from utils.datasets.sharding import test_spans as spans_of_test
 from utils.datasets.sharding import train_spans
-from utils.distributed.world import World, join
+from utils.distributed.launch_env import join
+from utils.distributed.world import World
 from utils.training import loop, optimizer
 from utils.training.metrics import Meter
 from utils.training.progress import Bar

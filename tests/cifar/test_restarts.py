@@ -66,7 +66,7 @@ def test_a_process_whose_peer_dies_says_so_and_ends(tmp_path):
     errors = _end(processes)
     assert [process.returncode for process in processes] == [-signal.SIGKILL, 2]
     (line,) = errors[1].splitlines()
-    assert line.startswith("error: process 1 of 2 lost the others (")
+    assert line.startswith("error: rank 1 of 2 lost the other ranks (")
     assert "--timeout 600" in line and "--resume auto" in line
 
 
@@ -79,12 +79,12 @@ def test_a_process_whose_peer_hangs_ends_in_time(tmp_path):
         second.kill()
         second.communicate()
     (line,) = errors.splitlines()
-    assert first.returncode == 2 and "lost the others" in line and "--timeout 8 s" in line
+    assert first.returncode == 2 and "lost the other ranks" in line and "--timeout 8 s" in line
 
 
 @pytest.mark.parametrize(
     ("absent", "said"),
-    [(1, "process 1 of 2 did not come"), (0, "process 1 of 2 found nobody at 127.0.0.1")],
+    [(1, "rank 1 of 2 did not start"), (0, "rank 1 of 2 found nothing at 127.0.0.1")],
 )
 def test_who_does_not_come_is_named(tmp_path, absent, said):
     processes = ranks.start(2, *SCRIPT, *_flags(tmp_path), "--timeout", "1", only=1 - absent)

@@ -6,7 +6,8 @@ import torch
 from imagenet import launch
 from imagenet.launch import start
 from imagenet.options import build_parser
-from utils.distributed.world import World, connect
+from utils.distributed.launch_env import connect
+from utils.distributed.world import World
 from utils.system.errors import UserError
 
 CPU = torch.device("cpu")

@@ -160,8 +160,8 @@ import torch
 from imagenet.loaders import build_data
 from imagenet.options import build_parser
 from utils.distributed.world import World
+from utils.datasets.loader_workers import killed_worker_error
 from utils.system.entry import run
-from utils.system.process_pool import dead_loader
 
 def main():
     args = build_parser().parse_args(["--data", sys.argv[1], *"-j 1 -b 2 --seed 3".split()])
@@ -176,7 +176,7 @@ def main():
         os.kill(worker.pid, signal.SIGKILL)  # which torch may tell at any place from here on
         list(batches)
     except RuntimeError as error:
-        raise dead_loader(error, 1) from error
+        raise killed_worker_error(error, 1) from error
 
 run(main)
 """

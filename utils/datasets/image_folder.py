@@ -12,7 +12,7 @@ import torch
 
 from utils.datasets.image_tensors import ImageSet
 from utils.system.errors import UserError
-from utils.system.progress_counter import tally
+from utils.system.progress_counter import count_progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,7 +94,7 @@ def _decode(samples: Sequence[Sample], size: int, workers: int, quiet: bool) -> 
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         decoded = pool.map(lambda sample: _read_image(sample[0], size), samples)
-        for row, image in enumerate(tally(decoded, "Decoding", len(samples), quiet)):
+        for row, image in enumerate(count_progress(decoded, "Decoding", len(samples), quiet)):
             images[row] = image
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return ImageSet(pixels, torch.tensor([label for _, label in samples]))

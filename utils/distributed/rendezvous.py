@@ -1,4 +1,4 @@
-"""How processes find each other: a store that one of them, or the launcher, serves."""
+"""Rendezvous: all ranks find one store, served by rank 0 or by the launcher."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import torch.distributed as dist
 
 from utils.system.errors import UserError
 
-PATIENCE = 20.0  # seconds before those who are late are named
-_PAUSE = 0.05  # seconds between two looks
-_FAREWELL = 5.0  # seconds that others get to hear of an error
+PATIENCE = 20.0  # seconds before missing ranks are named
+_POLL = 0.05  # seconds between two polls
+_ACKNOWLEDGE = 5.0  # seconds that other ranks get to receive an error
 
 
-def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Store:
-    """Return a store that all `size` processes, met at `host:port`, have to themselves.
+def open_store(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Store:
+    """Return a store at `host:port` that only the `size` ranks of this run use.
 
-    A launcher that starts processes again keeps serving the store of those before, whose keys
-    would mislead these. So process 0 makes up a new prefix and hands it to each of the others,
-    under a word that this one made up. Raises `UserError` naming who has not come `timeout`
-    seconds later, and `dist.DistError`, RuntimeError, ValueError or OSError where there is no
-    such place.
+    A launcher that restarts its processes keeps serving the same store, with the keys of the
+    processes before. Rank 0 therefore draws a random prefix and gives it to each rank that asks
+    with a random token of its own. Raises UserError naming the ranks that are missing after
+    `timeout` seconds, and `dist.DistError`, RuntimeError, ValueError or OSError for an invalid
+    address.
     """
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and (host, str(port)) == (
         os.environ.get("MASTER_ADDR"),
         os.environ.get("MASTER_PORT"),
     )
-    socket.getaddrinfo(host, port)  # a name that is none: torch would look for it until the timeout
+    socket.getaddrinfo(host, port)  # torch would retry an unknown name until the timeout
     if rank > 0:
-        _find(host, port, rank, size, timeout)
+        _wait_for_listener(host, port, rank, size, timeout)
     store = dist.TCPStore(
         host,
         port,
@@ -42,39 +42,42 @@ def meet(host: str, port: int, rank: int, size: int, timeout: float) -> dist.Sto
         wait_for_workers=False,
         multi_tenant=True,
     )
-    prefix = _welcome(store, size, timeout) if rank == 0 else _knock(store, rank, size, timeout)
+    if rank == 0:
+        prefix = _admit_ranks(store, size, timeout)
+    else:
+        prefix = _request_prefix(store, rank, size, timeout)
     return dist.PrefixStore(prefix, store)
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens at."""
+    """Return a TCP port of this machine on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
-def tell(store: dist.Store, key: str, error: str, ranks: Sequence[int]) -> None:
-    """Let others hear of an `error`, or of none; an error reaches `ranks` before this returns.
+def publish_outcome(store: dist.Store, key: str, error: str, ranks: Sequence[int]) -> None:
+    """Set `key` to `error`, empty for success; wait until `ranks` have received an error.
 
-    The store may end with this process, which an error does.
+    The store may end with this process, which exits after an error.
     """
     store.set(key, error)
     if error:
-        wait(store, [f"{key}/heard/{rank}" for rank in ranks], _FAREWELL)
+        wait_for_keys(store, [f"{key}/received/{rank}" for rank in ranks], _ACKNOWLEDGE)
 
 
-def hear(store: dist.Store, key: str, rank: int, seconds: float) -> bool:
-    """Wait for what is told as `key`; return whether it came in time. Raises it as `UserError`."""
-    if not wait(store, [key], seconds):
+def await_outcome(store: dist.Store, key: str, rank: int, seconds: float) -> bool:
+    """Wait for `publish_outcome`; return False on timeout. Raises its error as UserError."""
+    if not wait_for_keys(store, [key], seconds):
         return False
     if error := store.get(key).decode():
-        store.set(f"{key}/heard/{rank}", "")
+        store.set(f"{key}/received/{rank}", "")
         raise UserError(error)
     return True
 
 
-def wait(store: dist.Store, keys: list[str], seconds: float) -> bool:
-    """Wait for `keys`; return whether all came in time."""
+def wait_for_keys(store: dist.Store, keys: list[str], seconds: float) -> bool:
+    """Wait until all `keys` are set; return False on timeout."""
     try:
         store.wait(keys, timedelta(seconds=seconds))
     except RuntimeError as error:
@@ -84,8 +87,8 @@ def wait(store: dist.Store, keys: list[str], seconds: float) -> bool:
     return True
 
 
-def _find(host: str, port: int, rank: int, size: int, timeout: float) -> None:
-    """Wait until somebody listens at `host:port`: torch's own wait ends in a page of C++."""
+def _wait_for_listener(host: str, port: int, rank: int, size: int, timeout: float) -> None:
+    """Wait until something listens at `host:port`; torch's own wait ends in a C++ traceback."""
     started = time.monotonic()
     while True:
         try:
@@ -94,51 +97,55 @@ def _find(host: str, port: int, rank: int, size: int, timeout: float) -> None:
         except OSError as error:
             if time.monotonic() - started > timeout:
                 raise UserError(
-                    f"--timeout {timeout:g}: process {rank} of {size} found nobody at {host}:{port}"
-                    f" ({error.strerror or error}); process 0 should listen there: see its output"
+                    f"--timeout {timeout:g}: rank {rank} of {size} found nothing at {host}:{port}"
+                    f" ({error.strerror or error}); rank 0 should listen there: see its output"
                 ) from error
-        time.sleep(_PAUSE)
+        time.sleep(_POLL)
 
 
-def _knock(store: dist.Store, rank: int, size: int, timeout: float) -> str:
-    """Ask process 0 for the prefix, then wait for the others."""
-    word = uuid.uuid4().hex
-    store.set(f"knock/{rank}", word)
-    vain = f"--timeout {timeout:g}: process {rank} of {size} waited for process 0 in vain"
-    if not wait(store, [f"welcome/{word}"], timeout):
-        raise UserError(f"{vain}; see its output, or wait longer")
-    prefix = store.get(f"welcome/{word}").decode()
-    store.set(f"{prefix}/here/{rank}", "")
-    if not hear(store, f"{prefix}/complete", rank, timeout + _FAREWELL):
-        raise UserError(f"{vain}; see its output, or wait longer")
+def _request_prefix(store: dist.Store, rank: int, size: int, timeout: float) -> str:
+    """Ask rank 0 for the prefix, then wait for the other ranks."""
+    token = uuid.uuid4().hex
+    store.set(f"request/{rank}", token)
+    no_answer = (
+        f"--timeout {timeout:g}: rank {rank} of {size} got no answer from rank 0; see its output, "
+        "or raise --timeout"
+    )
+    if not wait_for_keys(store, [f"prefix/{token}"], timeout):
+        raise UserError(no_answer)
+    prefix = store.get(f"prefix/{token}").decode()
+    store.set(f"{prefix}/joined/{rank}", "")
+    if not await_outcome(store, f"{prefix}/complete", rank, timeout + _ACKNOWLEDGE):
+        raise UserError(no_answer)
     return prefix
 
 
-def _welcome(store: dist.Store, size: int, timeout: float) -> str:
-    """Answer those who knock until all are here; name the late, and at the end the absent."""
+def _admit_ranks(store: dist.Store, size: int, timeout: float) -> str:
+    """Answer requests until all ranks have joined; print which are late, raise when time is up."""
     prefix, started, patience = uuid.uuid4().hex, time.monotonic(), PATIENCE
-    absent = list(range(1, size))
-    while absent:
-        for rank in absent:
-            if store.check([f"knock/{rank}"]):
-                store.set(f"welcome/{store.get(f'knock/{rank}').decode()}", prefix)
-        absent = [rank for rank in absent if not store.check([f"{prefix}/here/{rank}"])]
+    missing = list(range(1, size))
+    while missing:
+        for rank in missing:
+            if store.check([f"request/{rank}"]):
+                store.set(f"prefix/{store.get(f'request/{rank}').decode()}", prefix)
+        missing = [rank for rank in missing if not store.check([f"{prefix}/joined/{rank}"])]
         waited = time.monotonic() - started
-        if absent and waited > timeout:
+        if missing and waited > timeout:
             line = (
-                f"--timeout {timeout:g}: {_listed(absent, size)} did not come; look for the error "
-                "there, or wait longer"
+                f"--timeout {timeout:g}: {_listed(missing, size)} did not start; look for the "
+                "error there, or raise --timeout"
             )
-            tell(store, f"{prefix}/complete", line, sorted({*range(1, size)} - {*absent}))
+            joined = sorted({*range(1, size)} - {*missing})
+            publish_outcome(store, f"{prefix}/complete", line, joined)
             raise UserError(line)
-        if absent and waited > patience:
-            print(f"waiting for {_listed(absent, size)}", flush=True)
+        if missing and waited > patience:
+            print(f"waiting for {_listed(missing, size)}", flush=True)
             patience *= 2
-        time.sleep(_PAUSE if absent else 0)
-    tell(store, f"{prefix}/complete", "", [])
+        time.sleep(_POLL if missing else 0)
+    publish_outcome(store, f"{prefix}/complete", "", [])
     return prefix
 
 
 def _listed(ranks: Sequence[int], size: int) -> str:
     shown = ", ".join(map(str, ranks[:8])) + ", ..." * (len(ranks) > 8)
-    return f"process{'es' * (len(ranks) > 1)} {shown} of {size}"
+    return f"rank{'s' * (len(ranks) > 1)} {shown} of {size}"

@@ -1,4 +1,4 @@
-"""Processes started by this one, which reports the mistake that ends them as its own."""
+"""Spawn processes that work together, and report the error of the first that fails."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from utils.system.signals import STOPS, passed_on, status
 def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:
     """Run `work(index, *arguments)` in `processes` new processes; end all when one fails.
 
-    `work` must be importable by name. Signals are passed on. Raises the first `UserError` that one
-    of them raised, or `Stopped` when a signal stopped them.
+    `work` must be importable by name. Signals are forwarded to the processes. Raises the first
+    UserError that one of them raised, or Stopped when a signal stopped them.
     """
-    mistakes, stops = (mp.get_context("spawn").SimpleQueue() for _ in range(2))
-    # It would tell on stderr which processes it ends, above the one line that says why.
+    errors, stops = (mp.get_context("spawn").SimpleQueue() for _ in range(2))
+    # torch would log which processes it terminates, before the line that says why.
     logging.getLogger(mp.spawn.__module__).setLevel(logging.ERROR)
-    context = mp.spawn(_run, (work, mistakes, stops, arguments), processes, join=False)
+    context = mp.spawn(_run, (work, errors, stops, arguments), processes, join=False)
     try:
         with passed_on(context.pids):
             while not context.join():
                 continue
     except (mp.ProcessExitedException, mp.ProcessRaisedException) as failure:
-        if not mistakes.empty():
-            raise UserError(mistakes.get()) from None
+        if not errors.empty():
+            raise UserError(errors.get()) from None
         if (code := getattr(failure, "exit_code", None)) in map(status, STOPS):
             raise Stopped("ended by a second signal, without saving", code) from None
         raise
-    told = [stops.get() for _ in iter(stops.empty, True)]
-    if told:
-        raise Stopped(*max(told))
+    stopped = [stops.get() for _ in iter(stops.empty, True)]
+    if stopped:
+        raise Stopped(*max(stopped))
 
 
 def _run(
     index: int,
     work: Callable[..., None],
-    mistakes: SimpleQueue,
+    errors: SimpleQueue,
     stops: SimpleQueue,
     arguments: tuple,
 ) -> None:
+    """Run `work` in a spawned process and report how it ended."""
     try:
         work(index, *arguments)
-    except Stopped as stop:  # as a success, or the others would be ended while they still save
+    except Stopped as stop:  # exits with 0: a failure would end the processes that still save
         stops.put((str(stop), stop.status))
     except UserError as error:
-        mistakes.put(str(error))
+        errors.put(str(error))
         sys.exit(2)

@@ -21,7 +21,7 @@ from utils.datasets.loader import Loader
 from utils.datasets.sharding import test_spans, train_spans
 from utils.events.collection import CLASSES, Sample, list_samples, prepare, read_sample, split
 from utils.events.frame_cache import FrameKind
-from utils.system.progress_counter import tally
+from utils.system.progress_counter import count_progress
 
 if TYPE_CHECKING:
     from utils.distributed.world import World
@@ -39,8 +39,7 @@ def build(args: Namespace, world: World) -> tuple[Loader, Loader, int, str]:
     train, test = _halves(args, world)
     by_step = nn.Unflatten(1, (args.timesteps, 2))
     crop = Augmentation(padding=4, flip=False)
-    each = 1 if args.sync_bn else 2
-    spans = train_spans(len(train), args.train_batch, world.rank, world.size, each)
+    spans = train_spans(len(train), args.train_batch, world.rank, world.size, args.sync_bn)
     train_loader = TrainImages(train, by_step, crop, spans, args.manualSeed)
     spans = test_spans(len(test), args.test_batch, world.rank, world.size)
     test_loader = TestImages(test, by_step, spans)
@@ -77,7 +76,7 @@ def load(
     frames = torch.empty(shape, device=device)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         read = pool.map(lambda sample: resize(read_sample(sample, kind)), samples)
-        for row, resized in enumerate(tally(read, "Loading", len(samples), quiet)):
+        for row, resized in enumerate(count_progress(read, "Loading", len(samples), quiet)):
             frames[row] = resized.flatten(0, 1)
     return ImageSet(frames, torch.tensor([sample.label for sample in samples], device=device))
 

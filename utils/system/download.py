@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.system.errors import UserError
-from utils.system.progress_counter import Tally
+from utils.system.progress_counter import ProgressCounter
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
@@ -64,7 +64,10 @@ def _download(url: str, partial: Path, label: str) -> None:
         if response.status == 200:  # the server starts from the beginning
             have = 0
         total = have + int(response.headers.get("Content-Length", 0))
-        with partial.open("ab" if have else "wb") as file, Tally(label, total, have) as count:
+        with (
+            partial.open("ab" if have else "wb") as file,
+            ProgressCounter(label, total, have) as count,
+        ):
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 count.add(len(chunk))

@@ -35,7 +35,7 @@ def flag_errors(flag: str) -> Iterator[None]:
 
 
 @contextmanager
-def excused(what: str) -> Iterator[None]:
+def warn_on_write_error(what: str) -> Iterator[None]:
     """Turn an error of the disk meanwhile into a warning, since `what` can be done without."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""A count of finished work: a bar on a terminal, about ten plain lines in a file or pipe."""
+"""A count of finished items: a bar on a terminal, about ten plain lines in a file or pipe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Item = TypeVar("Item")
 LINES = 10
 
 
-class Tally:
-    """Counts from `done` to `total`; `quiet` shows nothing."""
+class ProgressCounter:
+    """Shows progress from `done` to `total` items; nothing if `quiet`."""
 
     def __init__(self, label: str, total: int, done: int = 0, quiet: bool = False) -> None:
         self.label, self.total, self.done, self.quiet = label, total, done, quiet
@@ -22,7 +22,7 @@ class Tally:
             suffix = "%(percent)d%% of %(max)d, %(eta_td)s left"
             self.bar = Bar(label, max=total, index=done, suffix=suffix, file=sys.stdout)
 
-    def __enter__(self) -> Tally:
+    def __enter__(self) -> ProgressCounter:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -30,7 +30,7 @@ class Tally:
             self.bar.finish()
 
     def add(self, amount: int = 1) -> None:
-        """Count `amount` more as done."""
+        """Count `amount` more items as done."""
         before, self.done = self.done, self.done + amount
         if self.bar:
             self.bar.next(amount)
@@ -41,9 +41,11 @@ class Tally:
         return done * LINES // max(self.total, 1)
 
 
-def tally(items: Iterable[Item], label: str, total: int, quiet: bool = False) -> Iterator[Item]:
-    """Pass `items` on, counting each once the consumer asks for the next."""
-    with Tally(label, total, quiet=quiet) as count:
+def count_progress(
+    items: Iterable[Item], label: str, total: int, quiet: bool = False
+) -> Iterator[Item]:
+    """Yield `items`, counting each as done when the consumer asks for the next."""
+    with ProgressCounter(label, total, quiet=quiet) as counter:
         for item in items:
             yield item
-            count.add()
+            counter.add()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from utils.datasets.sharding import share
+from utils.datasets.sharding import shard
 from utils.runs import checkpoint
 from utils.runs.log import Log
 from utils.training import loop
@@ -48,7 +48,7 @@ def score(run: Run, title: str) -> Scores:
 def _save_firing_rates(run: Run) -> None:
     """Save each layer's average firing rate over the whole test set."""
     world, samples = run.world, run.data.test.num_samples
-    first, last = share(0, samples, world.rank, world.size)
+    first, last = shard(0, samples, world.rank, world.size)
     local = run.model.firing_rates()
     parts = world.all_gather({layer: rate * (last - first) for layer, rate in local.items()})
     rates = {layer: sum(part.get(layer, 0.0) for part in parts) / samples for layer in local}

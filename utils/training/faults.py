@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from utils.datasets.loader_workers import killed_worker_error
 from utils.system.errors import UserError
-from utils.system.process_pool import dead_loader
 from utils.training import out_of_memory
 from utils.training.context import Run
 
@@ -25,7 +25,7 @@ def explained(run: Run) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
         raise UserError(out_of_memory.advice(run)) from None
     except RuntimeError as error:
-        if fault := dead_loader(error, run.args.workers):
+        if fault := killed_worker_error(error, run.args.workers):
             raise fault from error
         if _CPU_MEMORY in str(error):
             raise UserError(out_of_memory.advice(run)) from error

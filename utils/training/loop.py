@@ -109,7 +109,7 @@ def accumulate(
         parts = max(1, min(parts, world.all_reduce_min(samples) // 2))
     pieces = list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
     for number, (x, y) in enumerate(pieces, start=1):
-        with nullcontext() if number == parts else world.no_exchange(model):
+        with nullcontext() if number == parts else world.no_sync(model):
             logits = model(x)
             loss = F.cross_entropy(logits, y)
             (loss * weight * (len(y) / samples)).backward()

@@ -11,7 +11,7 @@ from utils.runs.log import Log
 from utils.runs.paths import owner
 from utils.runs.record import append_record
 from utils.system import random_state
-from utils.system.errors import UserError, excused
+from utils.system.errors import UserError, warn_on_write_error
 from utils.system.signals import Signals
 from utils.training import loop, optimizer
 from utils.training.context import Run
@@ -155,7 +155,7 @@ def _save_epoch(
     content = training.snapshot(run.world) | run.facts()
     if not checkpoints:
         return
-    with excused("the log"):
+    with warn_on_write_error("the log"):
         Log(run.files.log).complete(training.rows)
     checkpoints.save_epoch(content, epoch.is_best)
     run.world.print_main(
@@ -168,9 +168,9 @@ def _save_epoch(
 def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
     """Draw the curves and say where everything lies."""
     title = f"{run.files.stem} on {run.data.name}, {run.model.engine_line()}"
-    with excused("the log"):
+    with warn_on_write_error("the log"):
         Log(run.files.log).complete(training.rows)
-    with excused("the curves"):
+    with warn_on_write_error("the curves"):
         save_curves(run.files.curves, training.rows, title)
     checkpoints.finish()
     if training.skipped:
