@@ -23,6 +23,11 @@ def shard(start: int, stop: int, rank: int, size: int) -> Span:
     return start + length * rank // size, start + length * (rank + 1) // size
 
 
+def least_batch(size: int, sync_bn: bool) -> int:
+    """Return the fewest samples of a training batch over `size` processes; see `train_spans`."""
+    return max(2, size) if sync_bn else 2 * size
+
+
 def train_spans(
     num_samples: int, batch_size: int, rank: int = 0, size: int = 1, sync_bn: bool = False
 ) -> list[Span]:
@@ -33,7 +38,7 @@ def train_spans(
     BatchNorm behind the last linear layer has no variance of a single sample, unless it is
     computed over all ranks, and an empty part has no gradient.
     """
-    least = min(batch_size, num_samples, max(2, size if sync_bn else 2 * size))
+    least = min(batch_size, num_samples, least_batch(size, sync_bn))
     starts = range(0, num_samples - least + 1, batch_size)
     return [shard(s, min(s + batch_size, num_samples), rank, size) for s in starts]
 

@@ -172,10 +172,8 @@ class ProcessGroup(World):
             )
 
     def average_running_statistics(self, model: nn.Module) -> None:
-        saved = model.state_dict(keep_vars=True)
-        for name, buffer in model.named_buffers():
-            if name in saved and buffer.is_floating_point():
-                self.all_reduce_sum(buffer).div_(self.size)
+        for buffer in running_statistics(model).values():
+            self.all_reduce_sum(buffer).div_(self.size)
 
     def barrier(self) -> None:
         dist.barrier()
@@ -202,6 +200,16 @@ class ProcessGroup(World):
                 f"them ended, or took longer than --timeout {self.timeout:g} s; see its own "
                 "output. Continue from the last checkpoint with --resume auto"
             ) from error
+
+
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Return the running statistics of `model` by name: its persistent floating-point buffers."""
+    saved = model.state_dict(keep_vars=True)
+    return {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if name in saved and buffer.is_floating_point()
+    }
 
 
 def _average_in_bf16(state, bucket):

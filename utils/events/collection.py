@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from utils.events.archives import ARCHIVES, obtain
 from utils.events.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
 from utils.system.errors import UserError
+from utils.system.file_lock import FileLock, LockHeld
 
 CLASSES = tuple(ARCHIVES)
 _FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")
@@ -111,10 +111,11 @@ def _locked(root: Path) -> Iterator[None]:
     lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"another process prepares {root}: waiting for it", flush=True)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except LockHeld as holder:
+            print(f"{holder} prepares {root}: waiting for it", flush=True)
+            lock.acquire(wait=True)
     except OSError as error:
         raise UserError(f"--path {root}: cannot be written ({error.strerror})") from error
     try:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
-from utils.distributed.world import World
+from utils.distributed.world import World, running_statistics
 from utils.runs import checkpoint
 from utils.system import random_state
 from utils.system.errors import UserError, first_line
@@ -68,9 +68,8 @@ class Training:
 
     def _part(self, world: World) -> dict[str, Any]:
         """Return what one process alone knows within an epoch."""
-        statistics = {}
-        if world.size > 1:
-            statistics = {name: value.cpu() for name, value in _statistics(self.model).items()}
+        own = running_statistics(self.model) if world.size > 1 else {}
+        statistics = {name: value.cpu() for name, value in own.items()}
         return {"totals": self.meter.totals.tolist(), "statistics": statistics}
 
     def resume(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
@@ -122,7 +121,7 @@ class Training:
         totals = torch.tensor([part["totals"] for part in parts], dtype=torch.float64)
         if len(parts) == world.size:
             self.meter.totals += totals[world.rank].to(world.device)
-            running = _statistics(self.model)
+            running = running_statistics(self.model)
             for name, value in parts[world.rank]["statistics"].items():
                 running[name].copy_(value)
         elif world.is_main:
@@ -133,13 +132,3 @@ def _row(values: list[float]) -> list[float]:
     """Return a row of the log; raises ValueError for what is none."""
     learning_rate, train_loss, test_loss, train_acc, test_acc = map(float, values)
     return [learning_rate, train_loss, test_loss, train_acc, test_acc]
-
-
-def _statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Return the running statistics by name, which within an epoch are a process's own."""
-    kept = model.state_dict(keep_vars=True)
-    return {
-        name: buffer
-        for name, buffer in model.named_buffers()
-        if name in kept and buffer.is_floating_point()
-    }

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from tests.utils.events.recordings import write_collection
 from utils.events import collection
@@ -16,6 +15,7 @@ from utils.events.frame_cache import FrameKind
 from utils.events.frames import to_frames
 from utils.events.reader import read_events
 from utils.system.errors import UserError
+from utils.system.file_lock import FileLock
 
 ROOT = Path(__file__).resolve().parents[3]
 KIND = FrameKind(4)
@@ -162,11 +162,13 @@ def test_too_few_recordings_to_split_are_refused(tmp_path):
 
 
 def test_a_second_process_waits_and_converts_nothing(root, tmp_path):
-    with FileLock(root / ".lock"):
-        second = start(tmp_path / "second.py", root)
-        assert second.stdout.readline().startswith("another process prepares")
-        prepare_under_the_held_lock(root)
-        before = caches(root)
+    lock = FileLock(root / ".lock")
+    lock.acquire()
+    second = start(tmp_path / "second.py", root)
+    assert second.stdout.readline().startswith(f"process {os.getpid()} on ")
+    prepare_under_the_held_lock(root)
+    before = caches(root)
+    lock.release()
     out, _ = second.communicate(timeout=60)
     assert second.returncode == 0 and "Converting" not in out
     assert caches(root) == before and len(before) == 20
