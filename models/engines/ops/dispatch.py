@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models import dynamics
 from models.engines.ops import native
-from models.engines.ops.native import CompilerError
+from models.engines.ops.native_build import CompilerError
 
 # Below this many elements a compiled call costs more than what it computes; it also keeps the heads
 # of the networks, whose shapes are their own, from being compiled.

@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
@@ -21,14 +16,11 @@ from torch import Tensor
 
 from models import dynamics
 from models.dynamics import Affine, Dynamics, Folded, Statistics
+from models.engines.ops import native_build
+from models.engines.ops.native_build import CompilerError
 from models.setting import NeuronSetting
 
 SOURCE = Path(__file__).with_name("native.cpp")
-COMPILERS = ("c++", "g++", "clang++")
-# No contraction to fused multiply-adds: rounding, and with it every spike, is torch's.
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno"]
-FLAGS += ["-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
-WIDE = "-mprefer-vector-width=512"  # x86 only
 
 _POINTER, _SIZE, _FLOAT, _BOOL, _INT = (
     ctypes.c_void_p,
@@ -46,28 +38,10 @@ _SIGNATURES = {
 }
 
 
-class CompilerError(Exception):
-    """There is no compiler, or what it makes does not work; the message is one line."""
-
-
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled passes, from the user's cache where they are there already.
-
-    Raises `CompilerError` without a C++ compiler that works.
-    """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
-    if compiler is None:
-        raise CompilerError(f"none of {', '.join(COMPILERS)} found; install one, or set CXX")
-    flags = [*FLAGS, *([WIDE] if "avx512f" in _processor() else [])]
-    key = hashlib.sha256(repr((SOURCE.read_text(), compiler, flags, _processor())).encode())
-    path = _cache() / f"native-{key.hexdigest()[:16]}.so"
-    if not path.exists():
-        _compile(compiler, flags, path)
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise CompilerError(f"{path} cannot be loaded ({error}); remove it") from None
+    """Load the compiled passes. Raises `CompilerError` without a working C++ compiler."""
+    return native_build.load(SOURCE)
 
 
 @functools.cache
@@ -90,50 +64,10 @@ def verify() -> None:
             raise CompilerError("its code computes other spikes than torch; set CXX to another")
 
 
-def _compile(compiler: str, flags: list[str], path: Path) -> None:
-    """Write `path`, whole or not at all: several processes may start at once."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        result = Path(folder) / path.name
-        try:
-            done = subprocess.run(
-                [*compiler.split(), *flags, "-o", str(result), str(SOURCE)],
-                capture_output=True,
-                text=True,
-            )
-        except OSError as error:
-            raise CompilerError(f"{compiler} cannot be started ({error.strerror})") from None
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"{compiler} failed"]
-            raise CompilerError(next((line for line in lines if "error" in line), lines[0]))
-        os.replace(result, path)
-
-
-def _cache() -> Path:
-    """The user's cache folder for this project, or a temporary one where that cannot be written."""
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsr"
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            return root
-    except (OSError, RuntimeError):  # the latter for a user without a home
-        return Path(tempfile.mkdtemp(prefix="dsr-"))
-
-
-@functools.cache
-def _processor() -> str:
-    """What `-march=native` depends on: a home folder may be shared by machines that differ."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
 def _call(name: str, types: tuple[torch.dtype, ...], *arguments) -> None:
     """Call a pass for these types; tensors stand for where their values lie."""
     suffix = "_".join(str(dtype).removeprefix("torch.") for dtype in types)
-    function = getattr(library(), f"{name}_{suffix}")
-    function.argtypes, function.restype = _SIGNATURES[name], None
-    places = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
-    function(*places, torch.get_num_threads())
+    native_build.call(library(), f"{name}_{suffix}", _SIGNATURES[name], *arguments)
 
 
 def _offered(y: Tensor, *like_it: Tensor) -> bool:

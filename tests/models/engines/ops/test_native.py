@@ -1,4 +1,4 @@
-"""Compiling the passes, and what is said where that fails; their values: test_kernels.py."""
+"""Which calls the C++ passes take, and their check; their values: test_dispatch.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 from models import NeuronSetting, dynamics
 from models.dynamics import Affine, Dynamics
-from models.engines.ops import native
-from models.engines.ops.native import CompilerError
+from models.engines.ops import native, native_build
+from models.engines.ops.native_build import CompilerError
 
 needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler"
+    not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"
 )
 
 
@@ -27,39 +27,6 @@ def fresh(monkeypatch, tmp_path):
     yield
     for cached in caches:
         cached.cache_clear()
-
-
-@needs_compiler
-def test_compiled_once_for_all_processes(tmp_path, monkeypatch) -> None:
-    native.verify()
-    (made,) = (tmp_path / "cache" / "dsr").iterdir()
-    native.library.cache_clear()
-    monkeypatch.setattr(native, "_compile", lambda *arguments: pytest.fail("compiled again"))
-    native.library()
-    assert made.suffix == ".so"
-
-
-@needs_compiler
-def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch) -> None:
-    (tmp_path / "cache").write_text("a file, not a folder")
-    native.verify()
-
-
-@pytest.mark.parametrize(
-    ("compiler", "said"),
-    [
-        ("no_such_compiler", "no_such_compiler cannot be started"),
-        ("false", "false failed"),
-        (None, r"none of c\+\+, g\+\+, clang\+\+ found; install one, or set CXX"),
-    ],
-)
-def test_a_missing_compiler_is_one_line(compiler, said: str, monkeypatch) -> None:
-    if compiler is None:
-        monkeypatch.setattr(shutil, "which", lambda name: None)
-    else:
-        monkeypatch.setenv("CXX", compiler)
-    with pytest.raises(CompilerError, match=f"^{said}.*$"):
-        native.verify()
 
 
 @needs_compiler
