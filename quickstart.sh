@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a spiking ResNet-18 on real handwritten digits, evaluates it and says what came out.
+# Trains a spiking ResNet-18 on handwritten digits, evaluates it and prints a summary.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/environment.sh
@@ -9,7 +9,7 @@ network=(--dataset digits --model preresnet.resnet18_lif --name _quickstart
     --timesteps 2 --Vth 0.1 --alpha 0.5 --precision bf16)
 training=(--epochs 6 --train-batch 32 --optimizer Adam --lr 0.0015 --warmup 45 --manualSeed 1)
 
-# run ARGUMENT...: the training program; its exact command line is shown first.
+# run ARGUMENT...: prints the command line of the training program and runs it.
 run() {
     local command=("$VENV/bin/python" -u cifar/main_single_gpu.py "$@")
     echo "\$ ${command[*]}"

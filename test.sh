@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests, in an environment that the first call sets up; arguments go to pytest.
+# Runs the tests in an environment that the first call creates; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/environment.sh

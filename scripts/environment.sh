@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# Sourced by quickstart.sh and test.sh: the Python environment the project runs in.
+# Creates the Python environment of the project. Sourced by quickstart.sh and test.sh.
 #   VENV    the environment's folder (default: .venv in the repository)
-#   PYTHON  the interpreter that makes it (default: the first of python3, python3.14 ... that fits)
+#   PYTHON  the interpreter that creates it (default: the first of python3, python3.14 ... that is
+#           3.10 or newer)
 
 fail() {
     echo "error: $1" >&2
@@ -13,7 +14,7 @@ is_recent() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
 }
 
-# find_python: prints the interpreter to make the environment with.
+# find_python: prints the interpreter to create the environment with.
 find_python() {
     local python candidates=(python3 python3.14 python3.13 python3.12 python3.11 python3.10)
     [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
@@ -34,9 +35,9 @@ make_environment() {
         return
     fi
     python=$(find_python)
-    echo "Making the Python environment $VENV"
+    echo "Creating the Python environment $VENV"
     "$python" -m venv "$VENV" ||
-        fail "$python cannot make $VENV; on Debian and Ubuntu install python3-venv"
+        fail "$python cannot create $VENV; on Debian and Ubuntu install python3-venv"
 }
 
 # is_installed FILE: succeeds if $VENV holds the requirements as FILE lists them now.
@@ -44,8 +45,8 @@ is_installed() {
     cmp -s "$1" "$VENV/installed-$1"
 }
 
-# prepare_environment FILE...: leaves in $VENV an environment with the requirements of each FILE.
-# What is installed is recorded there, so a second call changes nothing and starts at once.
+# prepare_environment FILE...: creates or completes the environment $VENV with the requirements of
+# each FILE. What is installed is recorded there, so a second call starts at once.
 prepare_environment() {
     local file missing=() flags=(--disable-pip-version-check)
     VENV=${VENV:-.venv}
@@ -54,10 +55,10 @@ prepare_environment() {
     done
     ((${#missing[@]})) || return 0
     make_environment
-    echo "Installing ${missing[*]} (PyTorch is large: minutes, the first time)"
+    echo "Installing ${missing[*]} (PyTorch is large; the first time takes minutes)"
     [[ -t 1 ]] || flags+=(--quiet)
     "$VENV/bin/python" -m pip install "${flags[@]}" "${missing[@]/#/--requirement=}" ||
-        fail "pip could not install ${missing[*]}; its own lines above say why"
+        fail "pip could not install ${missing[*]}; see its messages above"
     for file in "${missing[@]}"; do
         cp "$file" "$VENV/installed-$file"
     done

@@ -1,11 +1,12 @@
-"""Prints what a training run reached, read from the files it wrote: `summary.py STEM`.
+"""Summarise a training run that was evaluated with `--rate_stat 1`, from its files.
 
-STEM is the common start of the run's files, e.g. checkpoint/digits/preresnet.resnet18_lif.
+python scripts/summary.py checkpoint/digits/preresnet.resnet18_lif_quickstart
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -20,13 +21,13 @@ def best_accuracy(log: Path) -> tuple[float, int]:
 
 
 def average_rate(rates: Path) -> float:
-    """Return the mean over the layers of a firing-rate file's rates (spikes a step, 0 to 1)."""
+    """Return the firing rate (spikes per neuron and step, 0 to 1), averaged over the layers."""
     layers = torch.load(rates, weights_only=True)
     return sum(float(rate) for rate in layers.values()) / len(layers)
 
 
 def summary(stem: str) -> list[str]:
-    """Return the lines that sum up the run whose files start with `stem`."""
+    """Return the summary, in lines, of the run whose files begin with `stem`."""
     accuracy, epoch = best_accuracy(Path(f"{stem}.txt"))
     rate = average_rate(Path(f"{stem}_firing_rate.dict"))
     return [
@@ -39,10 +40,14 @@ def summary(stem: str) -> list[str]:
 
 
 def main() -> None:
-    """Print the summary of the run named on the command line."""
-    parser = argparse.ArgumentParser(description="Sum up a training run.")
-    parser.add_argument("stem", help="common start of the run's files")
-    print("\n".join(summary(parser.parse_args().stem)))
+    """Print the summary of the run that the command line names; exit with 2 without its files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stem", help="path and common start of the names of the run's files")
+    try:
+        print("\n".join(summary(parser.parse_args().stem)))
+    except FileNotFoundError as error:
+        print(f"error: {error.filename}: no such file; evaluate the run first", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

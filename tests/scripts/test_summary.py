@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scripts.summary import summary
+from scripts.summary import main, summary
 
 HEADER = "Learning Rate\tTrain Loss\tValid Loss\tTrain Acc.\tValid Acc.\t\n"
 
@@ -24,6 +24,10 @@ def test_the_best_epoch_and_the_mean_rate_are_told(tmp_path):
     ]
 
 
-def test_a_missing_log_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"run\.txt"):
-        summary(str(tmp_path / "run"))
+def test_a_missing_log_is_named_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["summary.py", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    expected = f"error: {tmp_path / 'run.txt'}: no such file; evaluate the run first\n"
+    assert capsys.readouterr() == ("", expected)
