@@ -1,0 +1,58 @@
+"""Command lines in the Markdown pages are ones that the programs take."""
+
+import re
+import shlex
+
+import pytest
+
+from cifar.options import build_parser as cifar_parser
+from imagenet.options import build_parser as imagenet_parser
+from tests.docs.pages import PAGES, ROOT, code_blocks
+from utils import sample_data, show_events
+
+PARSERS = {
+    "cifar/main_single_gpu.py": lambda: cifar_parser(multi=False),
+    "cifar/main_multiple_gpus.py": lambda: cifar_parser(multi=True),
+    "imagenet/main.py": imagenet_parser,
+    "utils.sample_data": sample_data.build_parser,
+    "utils.show_events": show_events.build_parser,
+}
+
+
+def commands(page):
+    """Return the words of each command in the page's bash blocks, variables replaced."""
+    found, variables = [], {}
+    for block in code_blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if assigned := re.fullmatch(r'(\w+)="([^"$]*)"', line):
+                variables[assigned[1]] = assigned[2]
+            for name, value in variables.items():
+                line = line.replace(f"${name}", value)
+            found.append(shlex.split(line, comments=True))
+    return [words for words in found if words]
+
+
+def programs():
+    """Return each use of a program in the pages: page, program, its arguments."""
+    return [
+        (page, word, words[place + 1 :])
+        for page in PAGES
+        for words in commands(page)
+        for place, word in enumerate(words)
+        if word in PARSERS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "program", "arguments"), programs(), ids=lambda value: str(value)[:40]
+)
+def test_a_command_line_has_only_flags_that_exist(page, program, arguments):
+    PARSERS[program]().parse_args([word for word in arguments if word != "..."])
+
+
+def test_every_file_that_a_command_runs_exists():
+    named = {word for page in PAGES for words in commands(page) for word in words}
+    scripts = {word for word in named if re.fullmatch(r"(\./)?[\w./-]+\.(py|sh)", word)}
+    own = {word for word in scripts if not word.startswith("my_")}
+    assert {word for word in own if not (ROOT / word).is_file()} == set()
+    assert {"./quickstart.sh", "cifar/main_single_gpu.py"} <= own
