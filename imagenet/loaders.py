@@ -23,7 +23,8 @@ from utils.datasets.sharding import Span, epoch_generator, test_spans, train_spa
 from utils.distributed.world import World
 from utils.system.errors import UserError
 from utils.system.random_state import drawing_from
-from utils.system.signals import heed_parent_alone
+from utils.system.signals import ignore_group_signals
+from utils.system.text import print_line
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Key = tuple[int, int]  # epoch, row among the samples
@@ -127,7 +128,7 @@ class FolderLoader(Loader):
             collate_fn=collate,
             pin_memory=world.device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=heed_parent_alone,
+            worker_init_fn=ignore_group_signals,
             generator=torch.Generator(),  # or each epoch would draw from the process's own
         )
 
@@ -165,7 +166,7 @@ class FolderLoader(Loader):
                 raise UserError(f"{fault}, or pass --skip_bad_images")
             if fault not in self.skipped:
                 self.skipped.add(fault)
-                print(f"skipping an image: {fault}", file=sys.stderr, flush=True)
+                print_line(f"skipping an image: {fault}", sys.stderr)
 
 
 def build_data(args: Namespace, world: World) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlparse
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from utils.distributed.collective_errors import reason
-from utils.distributed.rendezvous import open_store
+from utils.distributed.rendezvous import is_loopback, open_store
 from utils.distributed.world import TIMEOUT, ProcessGroup, World
 from utils.system.errors import UserError
 
@@ -95,6 +96,8 @@ def _enter(
 
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if is_loopback(place.host) or os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        _listen_on_loopback()
     try:
         store = open_store(place.host, place.port, rank, size, timeout)
         limit = timedelta(seconds=timeout)
@@ -103,6 +106,13 @@ def _enter(
     except (RuntimeError, ValueError, OSError) as error:  # failing sockets raise any of these
         raise UserError(f"{place.name}: cannot rendezvous there ({reason(error)})") from error
     return ProcessGroup(device, rank, size, store, timeout)
+
+
+def _listen_on_loopback() -> None:
+    """Let gloo, unless the user chose an interface, connect the ranks of one node by loopback."""
+    names = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}  # Linux, macOS
+    if names:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", names.pop())
 
 
 def _local_device(local_rank: int) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import time
@@ -12,6 +13,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from utils.system.errors import UserError
+from utils.system.text import print_line
 
 PATIENCE = 20.0  # seconds before missing ranks are named
 _POLL = 0.05  # seconds between two polls
@@ -23,9 +25,9 @@ def open_store(host: str, port: int, rank: int, size: int, timeout: float) -> di
 
     A launcher that restarts its processes keeps serving the same store, with the keys of the
     processes before. Rank 0 therefore draws a random prefix and gives it to each rank that asks
-    with a random token of its own. Raises UserError naming the ranks that are missing after
-    `timeout` seconds, and `dist.DistError`, RuntimeError, ValueError or OSError for an invalid
-    address.
+    with a random token of its own. At a loopback address it serves this machine only. Raises
+    UserError naming the ranks that are missing after `timeout` seconds, and `dist.DistError`,
+    RuntimeError, ValueError or OSError for an invalid address.
     """
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and (host, str(port)) == (
         os.environ.get("MASTER_ADDR"),
@@ -41,12 +43,21 @@ def open_store(host: str, port: int, rank: int, size: int, timeout: float) -> di
         timeout=timedelta(seconds=timeout),
         wait_for_workers=False,
         multi_tenant=True,
+        master_listen_fd=_loopback_listener(host, port) if rank == 0 and not served else None,
     )
     if rank == 0:
         prefix = _admit_ranks(store, size, timeout)
     else:
         prefix = _request_prefix(store, rank, size, timeout)
     return dist.PrefixStore(prefix, store)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is an address or a name of this machine that others cannot reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def free_port() -> int:
@@ -85,6 +96,17 @@ def wait_for_keys(store: dist.Store, keys: list[str], seconds: float) -> bool:
             return False
         raise
     return True
+
+
+def _loopback_listener(host: str, port: int) -> int | None:
+    """Return a socket that listens at `host:port`, None unless that is a loopback address.
+
+    Without it, torch's server listens on all interfaces, whatever the host.
+    """
+    if not is_loopback(host):
+        return None
+    family = socket.getaddrinfo(host, port)[0][0]
+    return socket.create_server((host, port), family=family).detach()
 
 
 def _wait_for_listener(host: str, port: int, rank: int, size: int, timeout: float) -> None:
@@ -139,7 +161,7 @@ def _admit_ranks(store: dist.Store, size: int, timeout: float) -> str:
             publish_outcome(store, f"{prefix}/complete", line, joined)
             raise UserError(line)
         if missing and waited > patience:
-            print(f"waiting for {_listed(missing, size)}", flush=True)
+            print_line(f"waiting for {_listed(missing, size)}")
             patience *= 2
         time.sleep(_POLL if missing else 0)
     publish_outcome(store, f"{prefix}/complete", "", [])

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
+from utils.system.entry import BROKEN_PIPE, output_errors, prepare_streams
 from utils.system.errors import Stopped, UserError
-from utils.system.signals import STOPS, passed_on, status
+from utils.system.signals import STOPS, exit_status, forward_signals
 
 
 def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:
@@ -25,13 +26,16 @@ def spawn(work: Callable[..., None], processes: int, *arguments: Any) -> None:
     logging.getLogger(mp.spawn.__module__).setLevel(logging.ERROR)
     context = mp.spawn(_run, (work, errors, stops, arguments), processes, join=False)
     try:
-        with passed_on(context.pids):
+        with forward_signals(context.pids):
             while not context.join():
                 continue
     except (mp.ProcessExitedException, mp.ProcessRaisedException) as failure:
+        code = getattr(failure, "exit_code", None)
+        if code == BROKEN_PIPE:
+            raise Stopped("", BROKEN_PIPE) from None
         if not errors.empty():
             raise UserError(errors.get()) from None
-        if (code := getattr(failure, "exit_code", None)) in map(status, STOPS):
+        if code in map(exit_status, STOPS):
             raise Stopped("ended by a second signal, without saving", code) from None
         raise
     stopped = [stops.get() for _ in iter(stops.empty, True)]
@@ -47,10 +51,14 @@ def _run(
     arguments: tuple,
 ) -> None:
     """Run `work` in a spawned process and report how it ended."""
+    prepare_streams()
     try:
-        work(index, *arguments)
-    except Stopped as stop:  # exits with 0: a failure would end the processes that still save
-        stops.put((str(stop), stop.status))
+        with output_errors():
+            work(index, *arguments)
+    except Stopped as stop:
+        if stop.status == BROKEN_PIPE:
+            sys.exit(BROKEN_PIPE)
+        stops.put((str(stop), stop.status))  # exits with 0, since the others may still be saving
     except UserError as error:
         errors.put(str(error))
         sys.exit(2)

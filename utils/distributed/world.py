@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from utils.distributed.collective_errors import is_collective_error, reason
 from utils.distributed.rendezvous import await_outcome, publish_outcome
 from utils.system.errors import Stopped, UserError
+from utils.system.text import print_line
 
 TIMEOUT = 600  # seconds that a collective may take, including the wait for the slowest rank
 MAIN_FIRST_TIMEOUT = 12 * 3600  # seconds that rank 0 may take to download and convert data
@@ -47,7 +48,7 @@ class World:
     def print_main(self, line: str) -> None:
         """Print `line` on rank 0."""
         if self.is_main:
-            print(line, flush=True)
+            print_line(line)
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Return `tensor` summed over the ranks, in place."""

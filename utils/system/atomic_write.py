@@ -1,4 +1,4 @@
-"""Writing to disk: a file is the old one or the new one, and a refusal is one line."""
+"""Files written atomically: readers see the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from typing import BinaryIO
 
 from utils.system.errors import UserError
 
+REMEDY = "make room or choose another --checkpoint"
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the disk meanwhile into a `UserError` that names `path`."""
+def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+    """Turn an OSError inside the context into a UserError that names `path` and a `remedy`."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): make room or choose another --checkpoint"
-        ) from error
+        raise UserError(f"cannot write {path} ({error.strerror or error}): {remedy}") from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], None], remedy: str = REMEDY) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
 
-    A run killed meanwhile leaves the former file, and so does a power cut. Raises `UserError` when
-    the disk refuses.
+    A process killed at any moment leaves the previous file intact, and so does a power failure.
+    Raises UserError, naming `path` and the `remedy`, when the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
+    with writing(path, remedy):
         try:
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _flush_folder(path.parent)
+            sync_folder(path.parent)
         except Exception as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise _refusal(error) or error from None
+            raise _os_error(error) or error from None
 
 
 def link(path: Path, other: Path) -> None:
-    """Let the file `path` be found under the name `other` too, replacing what that named before.
+    """Make `other` a hard link to the file `path`, replacing the file `other`.
 
-    Where the file system knows no links, `path` is renamed. Raises `UserError` when it refuses.
+    On a file system without hard links, `path` is renamed to `other`. Raises UserError when the
+    file system refuses both.
     """
     temporary = other.with_name(f".{other.name}.tmp")
     with writing(other):
@@ -59,18 +60,18 @@ def link(path: Path, other: Path) -> None:
             temporary.replace(other)
 
 
-def _refusal(error: BaseException) -> OSError | None:
-    """Return the disk's error behind `error`; torch reports one of its own, of missing bytes."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make sure that a rename in `folder` outlives a power cut, where its file system can."""
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a power failure, where its file system can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """Return the OSError that caused `error`; torch.save reports a short write as its own error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

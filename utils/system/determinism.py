@@ -1,4 +1,4 @@
-"""Repeatable runs on a GPU; on a CPU they are, with the same number of threads."""
+"""Reproducible runs on a GPU; on a CPU, runs with the same number of threads are reproducible."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 
 def make_deterministic() -> None:
-    """Choose repeatable kernels wherever torch has them; it warns of operations that have none.
+    """Select deterministic kernels; torch warns of operations that have none.
 
-    Must precede the first matrix product on a GPU, whose workspace is chosen once.
+    Must be called before the first matrix product on a GPU, which fixes its workspace.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False

@@ -1,4 +1,4 @@
-"""Errors that a user can cause."""
+"""Errors that a user can cause, each reported in one line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from utils.system.text import print_line
+
 
 class UserError(Exception):
-    """A mistake in a flag or a file: one line that names it and the remedy."""
+    """A wrong flag, file or environment: one line that names it and says what to do."""
 
 
 class Stopped(Exception):
-    """A signal asked a training to stop, which it did where it can go on; `status` tells which."""
+    """The program was asked to stop, with this exit `status`; an empty `line` prints nothing."""
 
     def __init__(self, line: str, status: int) -> None:
         super().__init__(line)
@@ -20,13 +22,16 @@ class Stopped(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return what `error` says, as far as it fits in a line."""
+    """Return the first line of the message of `error`, or its type's name if it has none."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @contextmanager
 def flag_errors(flag: str) -> Iterator[None]:
-    """Turn a `ValueError` meanwhile into a `UserError`, about `flag` unless it names another."""
+    """Turn a ValueError inside the context into a UserError.
+
+    The error is about `flag`, unless its message begins with another one.
+    """
     try:
         yield
     except ValueError as error:
@@ -36,8 +41,8 @@ def flag_errors(flag: str) -> Iterator[None]:
 
 @contextmanager
 def warn_on_write_error(what: str) -> Iterator[None]:
-    """Turn an error of the disk meanwhile into a warning, since `what` can be done without."""
+    """Turn a failed write inside the context into a warning: a run can continue without `what`."""
     try:
         yield
     except (UserError, OSError) as error:
-        print(f"warning: {what} could not be written: {error}", file=sys.stderr, flush=True)
+        print_line(f"warning: {what} could not be written: {error}", sys.stderr)

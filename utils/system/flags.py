@@ -1,4 +1,4 @@
-"""Command-line flags: a parser whose mistakes are one line, and the ranges its values may have."""
+"""Command-line flags: a parser that reports errors in one line, and types with a range."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from utils.system.errors import UserError
 
 
 class FlagParser(argparse.ArgumentParser):
-    """`ArgumentParser` that raises `UserError` where argparse prints its usage and exits."""
+    """An ArgumentParser that raises UserError instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the flags)")
 
 
 def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
-    """Return a flag type: a finite `kind` not below `minimum`."""
+    """Return a flag type: a finite `kind` of at least `minimum`."""
     return _ranged(kind, lambda value: value >= minimum, f"at least {minimum}")
 
 
 def between(minimum: int, maximum: int) -> Callable[[str], float]:
-    """Return a flag type: a whole number of that range, both ends included."""
+    """Return a flag type: an integer from `minimum` to `maximum`, both included."""
     words = f"from {minimum} to {maximum}"
     return _ranged(int, lambda value: minimum <= value <= maximum, words)
 
@@ -34,12 +34,12 @@ def above(minimum: float, kind: type = float) -> Callable[[str], float]:
 
 
 def fraction(text: str) -> float:
-    """Return a number in [0, 1), as momentum and dropout are."""
+    """Return the number `text`, which must lie in [0, 1), as for momentum and dropout."""
     return _ranged(float, lambda value: 0 <= value < 1, "at least 0 and below 1")(text)
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """Return a flag type: one of `names` in any case, spelt as in `names`."""
+    """Return a flag type: one of `names`, compared without case and returned as spelled there."""
     known = {name.lower(): name for name in names}
 
     def parse(text: str) -> str:

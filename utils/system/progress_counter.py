@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from progress.bar import Bar
 
+from utils.system.text import print_line
+
 Item = TypeVar("Item")
 LINES = 10
 
@@ -35,7 +37,7 @@ class ProgressCounter:
         if self.bar:
             self.bar.next(amount)
         elif not self.quiet and self._tenth(before) != self._tenth(self.done):
-            print(f"{self.label} {self.done:,}/{self.total:,}", flush=True)
+            print_line(f"{self.label} {self.done:,}/{self.total:,}")
 
     def _tenth(self, done: int) -> int:
         return done * LINES // max(self.total, 1)

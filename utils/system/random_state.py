@@ -1,4 +1,4 @@
-"""The random generators of a process: seeded, read out and put back together."""
+"""The random generators of a process: seed, capture and restore all of them together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def capture(device: torch.device) -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any], device: torch.device) -> None:
-    """Put back what `capture` returned."""
+    """Restore the states that `capture` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = state["numpy"]
@@ -44,7 +44,7 @@ def restore(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def drawing_from(*numbers: int) -> Iterator[None]:
-    """Let torch draw on the CPU from a source fixed by `numbers` alone, for a while."""
+    """Inside the context, torch draws on the CPU from a generator seeded with `numbers`."""
     before = torch.get_rng_state()
     (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     torch.default_generator.manual_seed(int(seed >> 1))

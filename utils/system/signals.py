@@ -1,4 +1,4 @@
-"""Signals to a run: SIGTERM and SIGINT stop it in good order, SIGUSR1 saves and goes on."""
+"""Signals to a run: SIGTERM and SIGINT save and stop it, SIGUSR1 saves and continues."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class Request(IntEnum):
 
 STOPS = {signal.SIGINT: Request.INTERRUPT, signal.SIGTERM: Request.TERMINATE}
 _HANDLED = (*STOPS, signal.SIGUSR1)
-_ECHO = 1.0  # seconds in which launcher and terminal pass on one and the same signal
+_ECHO = 1.0  # seconds in which the launcher and the terminal may deliver the same signal
 
 
-def status(number: int) -> int:
-    """Return the exit status that tells of the signal `number`."""
+def exit_status(number: int) -> int:
+    """Return the exit status of a process that signal `number` ended."""
     return 128 + number
 
 
 class Signals:
-    """Notes signals for whoever asks, between its construction and `close`.
+    """Records signals from its construction until `close`, for `request` to return.
 
-    The second one that asks to stop ends the process at once. Of several processes each may get
-    it from the terminal and from its launcher as well, so with `echoes` a second within a second
-    counts for the first. In any thread but the main one nothing is noted.
+    A second request to stop ends the process at once. One of several processes may get a signal
+    both from the terminal and from its launcher: with `echoes`, signals within a second of the
+    first count as the same. Outside the main thread nothing is recorded.
     """
 
     def __init__(self, echoes: bool = False) -> None:
         self.stop: signal.Signals | None = None
         self.save = False
         self.echoes, self.since = echoes, 0.0
-        self.former = {}
+        self.previous = {}
         if threading.current_thread() is threading.main_thread():
-            self.former = {number: signal.signal(number, self._note) for number in _HANDLED}
+            self.previous = {number: signal.signal(number, self._record) for number in _HANDLED}
 
     def __enter__(self) -> Signals:
         return self
@@ -54,10 +54,10 @@ class Signals:
         self.close()
 
     def close(self) -> None:
-        """Give the signals back to who handled them before."""
-        for number, handler in self.former.items():
+        """Restore the previous signal handlers."""
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
-        self.former = {}
+        self.previous = {}
 
     def request(self) -> Request:
         """Return the request of the signals so far; `SAVE` is returned once, a stop each time."""
@@ -66,52 +66,52 @@ class Signals:
         asked, self.save = self.save, False
         return Request.SAVE if asked else Request.NONE
 
-    def _note(self, number: int, frame: object) -> None:
+    def _record(self, number: int, frame: object) -> None:
         if number == signal.SIGUSR1:
             self.save = True
         elif self.stop is None:
             self.stop, self.since = signal.Signals(number), time.monotonic()
         elif not (self.echoes and time.monotonic() - self.since < _ECHO):
-            os._exit(status(number))
+            os._exit(exit_status(number))
 
 
 @contextmanager
-def passed_on(processes: Callable[[], list[int]]) -> Iterator[None]:
-    """Meanwhile pass signals on to the `processes`, by number, instead of heeding them."""
+def forward_signals(pids: Callable[[], list[int]]) -> Iterator[None]:
+    """Inside the context, send signals on to the processes `pids()` instead of handling them."""
 
-    def pass_on(number: int, frame: object) -> None:
-        for process in processes():
+    def forward(number: int, frame: object) -> None:
+        for pid in pids():
             with suppress(ProcessLookupError):  # it has ended
-                os.kill(process, number)
+                os.kill(pid, number)
 
-    former = {number: signal.signal(number, pass_on) for number in _HANDLED}
+    previous = {number: signal.signal(number, forward) for number in _HANDLED}
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def ignore_requests_to_save() -> None:
-    """Let SIGUSR1, which ends a process by default, do nothing until a training heeds it."""
+def ignore_save_requests() -> None:
+    """Ignore SIGUSR1, which ends a process by default, until a training records it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def heed_parent_alone(_: int = 0) -> None:
-    """Let this process outlive signals to its whole group; its parent still ends it by SIGTERM.
+def ignore_group_signals(_: int = 0) -> None:
+    """Ignore signals to the process group; the parent can still end this process by SIGTERM.
 
-    A loader's process calls it: a training that a signal stops takes its last step first, and
-    may need data for it.
+    For DataLoader workers (`worker_init_fn`): a training that a signal stops completes its last
+    step first, and may need data for it.
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # or there is no telling who sent it
+    if hasattr(signal, "sigwaitinfo"):  # without it the sender of a signal is unknown
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
+        threading.Thread(target=_exit_on_parents_signal, daemon=True).start()
 
 
-def _wait_for_parent() -> None:
+def _exit_on_parents_signal() -> None:
     started_by = multiprocessing.parent_process()
     parent = started_by.pid if started_by else os.getppid()
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:

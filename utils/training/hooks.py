@@ -11,7 +11,7 @@ from torch.nn.utils import get_total_norm
 from utils.distributed.request_sync import RequestSync
 from utils.distributed.world import World
 from utils.system.errors import Stopped, UserError
-from utils.system.signals import STOPS, Request, Signals, status
+from utils.system.signals import STOPS, Request, Signals, exit_status
 from utils.training import non_finite
 from utils.training.loop import Watch
 from utils.training.state import Training
@@ -105,7 +105,7 @@ class RunWatch(Watch):
         elif request:
             number = next(number for number in STOPS if STOPS[number] == request)
             self.world.barrier()  # a process that ends may take its peers with it
-            raise Stopped(self._farewell(number) if self.world.is_main else "", status(number))
+            raise Stopped(self._farewell(number) if self.world.is_main else "", exit_status(number))
 
     def _farewell(self, number: signal.Signals) -> str:
         return f"{number.name}: saved after {self._where()}; --resume auto goes on from there"

@@ -58,11 +58,11 @@ def test_restarted_ranks_do_not_see_the_keys_of_the_previous_ones(launcher):
 def test_a_late_rank_is_named_while_the_others_wait(monkeypatch):
     named = threading.Event()
 
-    def printed(line, flush):
+    def printed(line):
         if line == "waiting for rank 2 of 3":
             named.set()
 
-    monkeypatch.setattr(rendezvous, "print", printed, raising=False)
+    monkeypatch.setattr(rendezvous, "print_line", printed)
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.01)
     stores = _start(free_port(), [0, 1, 2], 3, before_last=lambda: named.wait(20))
     assert named.is_set() and not any(isinstance(store, str) for store in stores)

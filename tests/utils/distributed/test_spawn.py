@@ -12,23 +12,23 @@ from utils.distributed.spawn import spawn
 from utils.system.errors import UserError
 
 
-def _refuse(index, culprit):
-    if index == culprit:
+def _fail_on(index, failing):
+    if index == failing:
         raise UserError(f"--flag {index}: no")
-    os.read(os.pipe()[0], 1)  # waits, as for a peer that is gone
+    os.read(os.pipe()[0], 1)  # waits, as for a lost rank
 
 
 def _fail(index):
-    raise RuntimeError("a fault of the program")
+    raise RuntimeError("an error of the program")
 
 
-def test_the_mistake_one_finds_ends_all():
+def test_an_error_of_one_process_ends_all():
     with pytest.raises(UserError, match="--flag 1: no"):
-        spawn(_refuse, 2, 1)
+        spawn(_fail_on, 2, 1)
 
 
-def test_a_fault_of_the_program_keeps_its_traceback():
-    with pytest.raises(mp.ProcessRaisedException, match="a fault of the program"):
+def test_an_error_of_the_program_keeps_its_traceback():
+    with pytest.raises(mp.ProcessRaisedException, match="an error of the program"):
         spawn(_fail, 1)
 
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_signal_reaches_all_and_waits_for_the_one_that_saves(tmp_path):
+def test_a_signal_reaches_all_processes_and_the_last_to_save_is_awaited(tmp_path):
     script, ready = tmp_path / "spawning.py", tmp_path / "ready"
     script.write_text(SPAWNING)
     ready.mkdir()

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def _threads():
     return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
 
 
+def _listening():
+    """The addresses at which this process listens, in hexadecimal, where /proc exists."""
+    sockets = {os.readlink(fd) for fd in Path("/proc/self/fd").glob("*") if fd.is_symlink()}
+    rows = [line.split() for file in ("tcp", "tcp6") for line in _lines(f"/proc/self/net/{file}")]
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+
+def _lines(path):
+    return Path(path).read_text().splitlines()[1:] if Path(path).exists() else []
+
+
 def _failed_preparation(world):
     """The error that a rank gets when rank 0 fails to prepare."""
 
@@ -111,6 +123,7 @@ def _process(folder):
     world.run_on_main_first((folder / "prepared").touch)
     results["prepared"] = (folder / "prepared").exists()
     results["error"] = _failed_preparation(world)
+    results["listening"] = _listening()
     world.close()
     results["threads"] = _threads()
     torch.save(results, folder / f"{world.rank}.pt")
@@ -151,6 +164,12 @@ def test_collectives_return_the_same_on_every_rank(results):
 def test_no_thread_outlives_the_group(results):
     for result in results:  # a process that exits while it runs would abort
         assert not any("gloo" in name for name in result["threads"])
+
+
+def test_ranks_of_one_node_listen_on_loopback_only(results):
+    assert results[0]["listening"] or not Path("/proc").exists()
+    for result in results:
+        assert all(address.startswith("0100007F:") for address in result["listening"])
 
 
 def test_rank_0_prepares_for_all_ranks_or_fails_on_all(results):

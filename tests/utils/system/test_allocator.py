@@ -1,4 +1,4 @@
-"""The allocator is tuned once, and a user's own choice is left alone."""
+"""The allocator is tuned unless the user has set its variables."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_large_pages_and_freed_memory_are_kept(monkeypatch, library: Library) ->
     assert library.options == [(-4, 0), (-1, 2**31 - 1)]
 
 
-def test_a_choice_of_the_user_stays(monkeypatch, library: Library) -> None:
+def test_settings_of_the_user_are_kept(monkeypatch, library: Library) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
     tune_allocator()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0" and library.options == []
 
 
-def test_a_library_without_mallopt(monkeypatch) -> None:
+def test_a_library_without_mallopt_is_left_alone(monkeypatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
     tune_allocator()

@@ -32,7 +32,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_with_its_name(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UserError, match=r"file/folder.*--checkpoint"),
@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_name(tmp_path):
 
 @contextmanager
 def largest_file(size):
-    """Meanwhile let no file grow beyond `size` bytes, as on a disk that is full."""
+    """Inside the context, no file can grow beyond `size` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -53,7 +53,7 @@ def largest_file(size):
 
 
 @pytest.mark.parametrize("size", [0, 1000, 50_000, 390_000])
-def test_a_checkpoint_that_no_longer_fits_keeps_the_old_one_whole(tmp_path, size):
+def test_a_checkpoint_that_does_not_fit_keeps_the_old_one_whole(tmp_path, size):
     path = tmp_path / "x.pth"
     checkpoint.save(path, {"state_dict": {"w": torch.zeros(3)}})
     with largest_file(size), pytest.raises(UserError, match=r"x\.pth \(File too large\)"):
@@ -75,14 +75,14 @@ def test_a_lost_permission_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_fault_of_the_program_is_no_fault_of_the_disk(tmp_path):
+def test_an_error_of_the_program_is_not_reported_as_one_of_the_disk(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_atomically(tmp_path / "x", lambda file: 1 / 0)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_under_a_second_name(tmp_path, monkeypatch, links):
+def test_a_file_gets_a_second_name(tmp_path, monkeypatch, links):
     path, other = tmp_path / "x", tmp_path / "y"
     path.write_text("new")
     other.write_text("old")

@@ -26,6 +26,6 @@ def _run(**environment):
     ).stdout.splitlines()
 
 
-def test_repeatable_kernels_are_chosen_their_lack_is_no_error_and_the_users_workspace_stays():
+def test_deterministic_kernels_are_selected_and_the_users_workspace_is_kept():
     assert _run() == ["True", "True", "True False", ":4096:8"]
     assert _run(CUBLAS_WORKSPACE_CONFIG=":16:8")[-1] == ":16:8"

@@ -17,11 +17,11 @@ def test_results_come_in_the_order_of_the_jobs(workers):
     assert map_in_processes(abs, list(range(-20, 0)), workers, "Working") == list(range(20, 0, -1))
 
 
-def test_no_jobs_start_no_process():
+def test_without_jobs_no_process_starts():
     assert map_in_processes(abs, [], 4, "Working") == []
 
 
-def test_an_error_of_a_job_is_raised_here():
+def test_an_error_of_a_job_is_raised_by_the_caller():
     with pytest.raises(ValueError, match="invalid literal"):
         map_in_processes(int, ["1", "x"], 2, "Working")
 

@@ -21,7 +21,7 @@ def test_a_count_may_start_part_way(capsys):
     assert capsys.readouterr().out == "Counting 10/10\n"
 
 
-def test_an_error_of_the_work_passes_through():
+def test_an_error_of_an_item_passes_through():
     with pytest.raises(ZeroDivisionError):
         list(count_progress((1 / n for n in (1, 0)), "Counting", 2))
 

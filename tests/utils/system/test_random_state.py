@@ -12,7 +12,7 @@ def _draw():
     return random.random(), np.random.rand(), torch.rand(3).tolist()
 
 
-def test_seed_decides_all_generators():
+def test_a_seed_fixes_all_generators():
     random_state.seed(5)
     first = _draw()
     random_state.seed(5)

@@ -26,7 +26,7 @@ def test_a_request_to_stop_stays(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_request_to_save_is_told_once_and_stopping_comes_first():
+def test_a_request_to_save_is_returned_once_and_a_stop_comes_first():
     with Signals() as signals:
         _send(signal.SIGUSR1)
         assert [signals.request(), signals.request()] == [Request.SAVE, Request.NONE]
@@ -46,11 +46,11 @@ print("going on")
 
 LOADER = """
 import os, signal, time
-from utils.system.signals import heed_parent_alone
+from utils.system.signals import ignore_group_signals
 read, write = os.pipe()
 child = os.fork()
 if not child:
-    heed_parent_alone()
+    ignore_group_signals()
     os.write(write, b"x")
     time.sleep(60)
     os._exit(7)
@@ -79,12 +79,12 @@ def test_a_second_signal_ends_the_process_at_once():
     assert (result.returncode, result.stdout) == (130, "")
 
 
-def test_of_several_processes_an_echo_of_the_launcher_is_no_second_signal():
+def test_with_echoes_the_same_signal_from_the_launcher_is_not_a_second_one():
     result = _run(SECOND, "echoes")
     assert (result.returncode, result.stdout) == (0, "going on\n")
 
 
-def test_a_later_second_signal_is_no_echo(monkeypatch):
+def test_a_later_signal_is_not_an_echo(monkeypatch):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
     with Signals(echoes=True) as signals:
@@ -99,6 +99,6 @@ def test_a_later_second_signal_is_no_echo(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="cannot tell who sent a signal")
-def test_a_loader_process_heeds_its_parent_alone():
+def test_a_loader_worker_obeys_only_its_parent():
     result = _run(LOADER)
     assert result.stdout.split() == ["0", "0"], result.stderr
