@@ -20,7 +20,6 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from models import NeuronSetting, create_model  # noqa: E402
-from models.engines.folded import spike_train  # noqa: E402
 from utils.events import collection  # noqa: E402
 from utils.events.cifar10_dvs import resize  # noqa: E402
 from utils.events.frame_cache import FrameKind  # noqa: E402
@@ -42,7 +41,6 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     args = parser.parse_args()
     frames, labels = _recordings(args)
-    spike_train._mask = _mask  # the one that torch's own dropout will draw after the same seed
     print(f"| network | after steps | least cosine | of weight | median |\n{'|---' * 5}|")
     for name, setting in SETTINGS.items():
         torch.manual_seed(0)
@@ -53,7 +51,8 @@ def main() -> None:
         _report(name, args.steps, model, frames, labels)
 
 
-def _mask(like: Tensor, p: float) -> tuple[Tensor, float]:
+def _draw_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
+    """Draw the mask that torch's own dropout draws after the same seed."""
     return F.dropout(torch.ones(like.shape, dtype=like.dtype), p) > 0, 1 - p
 
 
@@ -92,7 +91,7 @@ def _report(name: str, steps: int, model: nn.Module, frames: Tensor, labels: Ten
 
 def _gradients(model: nn.Module, engine: str, frames: Tensor, labels: Tensor) -> dict[str, Tensor]:
     model.double()
-    model.configure(engine=engine)
+    model.configure(engine=engine, draw_mask=_draw_mask)
     model.zero_grad()
     torch.manual_seed(1)
     F.cross_entropy(model(frames.double()), labels).backward()

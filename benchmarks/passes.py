@@ -25,8 +25,9 @@ import torch  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
 from models import NeuronSetting  # noqa: E402
-from models.dynamics import Affine, Dynamics  # noqa: E402
+from models.dynamics import Dynamics  # noqa: E402
 from models.engines.ops import dispatch  # noqa: E402
+from models.engines.ops.reference import Affine  # noqa: E402
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class _Spikes(Function):
         x = (v * steps).sum(0)
         R = d.timesteps * (v * gradients).sum(0)
         top = d.ceiling * Vth
-        inside = (x >= 0) & (x <= top) if d.closed else (x > 0) & (x < top)
+        inside = (x >= 0) & (x <= top) if d.interval_closed else (x > 0) & (x < top)
         dz = (d.leak / d.timesteps) * R * inside
         dVth = d.Vth_scale * (R * (x > top)).sum()
         return dz.repeat(d.timesteps, *(1,) * (dz.dim() - 1)), dVth, None

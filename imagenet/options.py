@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.system.flags import FlagParser, at_least, between, fraction
 from utils.training.flags import add_engine, add_exchange, add_files, add_neurons, add_training
 
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_files(files)
     _add_calibration(parser.add_argument_group("thresholds"))
-    add_engine(parser.add_argument_group("computation"))
+    add_engine(parser.add_argument_group("computation"), ENGINES, PRECISIONS, COMPILE)
     _add_processes(parser.add_argument_group("several processes"))
     parser.set_defaults(timesteps=50, Vth=6.0, alpha=0.5, Vth_bound=0.01)
     parser.set_defaults(epochs=90, lr=0.001, warmup=5000, weight_decay=0.0, optimizer="Adam")

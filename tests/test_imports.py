@@ -149,7 +149,6 @@ def test_nothing_imports_a_program():
     assert programs & imported_anywhere == set()
 
 
-@pytest.mark.xfail(reason="models.engines.folded still has a circle", strict=False)
 def test_there_is_no_import_circle():
     TopologicalSorter(import_graph()).prepare()  # raises CycleError with the circle
 

@@ -1,4 +1,4 @@
-"""Which engine drives a network, in which precision, compiled or not - and what to tell of it."""
+"""Choose the engine that drives a network, its precision, and whether it is compiled."""
 
 from __future__ import annotations
 
@@ -6,49 +6,53 @@ from dataclasses import dataclass
 
 import torch
 
-from models.engines.folded.spike_train import FoldedEngine
+from models.engines.folded import FoldedEngine
+from models.engines.ops import dropout_mask
 from models.engines.ops.dispatch import CompilerError, Kernels, compiled
-from models.engines.ops.sync_batch_norm import alone, over_processes
+from models.engines.ops.dropout_mask import MaskSource
+from models.engines.ops.sync_batch_norm import all_reduce_sum, local
+from models.engines.unrolled import UnrolledEngine
 
 ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
 COMPILE = ("auto", "on", "off")
 
-# From about how many images times timesteps on a run pays for compiling. A CPU's passes take a
-# second (cached on disk afterwards) and save a millisecond an image and timestep; torch's compiler,
-# for other devices, takes half a minute.
+# Number of images times timesteps from which compiling saves time. Compiling the C++ passes for a
+# CPU takes a second (they are cached on disk afterwards) and saves about a millisecond per image
+# and timestep; torch.compile, used on other devices, takes half a minute.
 COMPILE_PAYS = {"cpu": 1_000}
 COMPILE_PAYS_ELSEWHERE = 50_000
+
+Engine = FoldedEngine | UnrolledEngine
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine in force; `notes` are for the user.
+    """A chosen engine, for training and for evaluation; `notes` are lines for the user.
 
-    The unrolled engine, chosen by itself for dropout in training, leaves evaluation to the folded
-    one (`evaluates_folded`): there both are exact.
+    `name` is the engine that trains. A network with dropout that trains with the unrolled engine by
+    default is evaluated by the folded one, which is exact there.
     """
 
     name: str
     precision: str
-    folded: FoldedEngine
-    compiled: bool
-    notes: tuple[str, ...] = ()
-    evaluates_folded: bool = True
+    training: Engine
+    evaluation: Engine
+    exactness: str
+    compiled: bool = False
     sync_bn: bool = False
+    notes: tuple[str, ...] = ()
 
-    def driver(self, training: bool) -> FoldedEngine | None:
-        """What drives a forward pass: the folded engine, or None for the unrolled one."""
-        unrolled = self.name == "unrolled" and (training or not self.evaluates_folded)
-        return None if unrolled else self.folded
+    def engine(self, training: bool) -> Engine:
+        """Return the engine that drives a forward pass in this mode."""
+        return self.training if training else self.evaluation
 
     def line(self) -> str:
-        """The engine, precision and compiler in one line."""
-        labels = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
-        fused = ", compiled" if self.compiled else ""
+        """Describe engine, precision and compilation in one line."""
+        compiled = ", compiled" if self.compiled else ""
         shared = ", BatchNorm over all processes" if self.sync_bn else ""
         return (
-            f"engine {self.name} ({labels[self.name]}{fused}), precision {self.precision}{shared}"
+            f"engine {self.name} ({self.exactness}{compiled}), precision {self.precision}{shared}"
         )
 
 
@@ -61,50 +65,77 @@ def choose(
     dropout: float = 0.0,
     image_steps: int = 0,
     sync_bn: bool = False,
+    draw_mask: MaskSource = dropout_mask.draw_mask,
 ) -> Choice:
-    """The engine asked for, or by default the fastest exact one.
+    """Return the requested engine, or by default the fastest exact one.
 
-    `dropout` is the network's probability while it trains; `image_steps` how many images times
-    timesteps the run will present, by which `compile="auto"` decides; `sync_bn` takes BatchNorm
-    statistics over all processes. Raises `ValueError` naming the flag for a value that is not
-    offered.
+    `dropout` is the network's probability in training. `image_steps` is the number of images times
+    timesteps that the run will present, by which `compile="auto"` decides. `sync_bn` takes
+    BatchNorm statistics over all ranks. Raises `ValueError` naming the flag for an unknown value.
     """
-    for flag, value, known in (
-        ("engine", engine or "folded", ENGINES),
-        ("precision", precision, PRECISIONS),
-        ("compile", compile, COMPILE),
-    ):
-        if value not in known:
-            raise ValueError(f"--{flag} must be one of {', '.join(known)}, got {value}")
-    notes: list[str] = []
-    if precision == "bf16" and not has_bf16(device):
-        notes.append("--precision bf16: this processor has no bf16 arithmetic; using fp32")
-        precision = "fp32"
-    asked = engine is not None
-    if not asked:
-        engine = "unrolled" if dropout > 0 else "folded"
-        if dropout > 0:
-            notes.append(
-                f"dropout {dropout:g} is exact only in the unrolled engine, which trains; "
-                "--engine folded trains faster with close, not exact, gradients"
-            )
-    elif dropout > 0 and engine != "unrolled":
-        notes.append(f"--engine {engine}: gradients through dropout {dropout:g} are approximate")
-    kernels = None
-    if engine != "unrolled" and _worth_compiling(compile, device, image_steps):
-        try:
-            kernels = compiled(device)
-        except CompilerError as fault:
-            notes.append(f"--compile {compile}: no working compiler ({fault}); going on without")
+    _check("engine", engine or "folded", ENGINES)
+    _check("precision", precision, PRECISIONS)
+    _check("compile", compile, COMPILE)
+    precision, notes = _available_precision(precision, device)
+    name = engine or ("unrolled" if dropout > 0 else "folded")
+    exactness, about_dropout = _exactness(name, dropout, by_default=engine is None)
+    kernels, about_compiler = None, []
+    if name != "unrolled" and _worth_compiling(compile, device, image_steps):
+        kernels, about_compiler = _compiled(compile, device)
+    dtype = torch.bfloat16 if precision == "bf16" else None
+    unrolled = UnrolledEngine(timesteps, dtype, sync_bn)
     folded = FoldedEngine(
         timesteps,
         kernels or Kernels(),
-        torch.bfloat16 if precision == "bf16" else None,
-        approximate=engine == "rate",
-        sum=over_processes if sync_bn else alone,
+        dtype,
+        approximate=name == "rate",
+        reduce=all_reduce_sum if sync_bn else local,
+        draw_mask=draw_mask,
     )
-    compiles = kernels is not None
-    return Choice(engine, precision, folded, compiles, tuple(notes), not asked, sync_bn)
+    return Choice(
+        name,
+        precision,
+        training=unrolled if name == "unrolled" else folded,
+        evaluation=unrolled if engine == "unrolled" else folded,
+        exactness=exactness,
+        compiled=kernels is not None,
+        sync_bn=sync_bn,
+        notes=(*notes, *about_dropout, *about_compiler),
+    )
+
+
+def _check(flag: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"--{flag} must be one of {', '.join(known)}, got {value}")
+
+
+def _available_precision(precision: str, device: torch.device) -> tuple[str, list[str]]:
+    """Return the precision that the device supports, and notes."""
+    if precision == "bf16" and not has_bf16(device):
+        return "fp32", ["--precision bf16: this processor has no bf16 arithmetic; using fp32"]
+    return precision, []
+
+
+def _exactness(engine: str, dropout: float, by_default: bool) -> tuple[str, list[str]]:
+    """Return what the engine line says about the gradients, and notes."""
+    label = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
+    if dropout == 0 or (engine == "unrolled" and not by_default):
+        return label[engine], []
+    if engine == "unrolled":
+        return label[engine], [
+            f"dropout {dropout:g} is exact only in the unrolled engine, which trains; "
+            "--engine folded trains faster with close, not exact, gradients"
+        ]
+    note = f"--engine {engine}: gradients through dropout {dropout:g} are approximate"
+    return "APPROXIMATE gradients", [note]
+
+
+def _compiled(compile: str, device: torch.device) -> tuple[Kernels | None, list[str]]:
+    """Return the compiled passes, None where there is no compiler, and notes."""
+    try:
+        return compiled(device), []
+    except CompilerError as error:
+        return None, [f"--compile {compile}: no working compiler ({error}); continuing without"]
 
 
 def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bool:
@@ -113,7 +144,7 @@ def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bo
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bf16 are done by the processor rather than emulated."""
+    """Return whether the processor computes matrix products in bf16, without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = (getattr(torch.cpu, f"_is_{p}_supported", None) for p in ("avx512_bf16", "amx_tile"))

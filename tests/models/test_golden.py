@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from models import NeuronSetting, create_model
 from models.dynamics import Dynamics, weighted_mean
-from models.engines.folded.spike_train import FoldedEngine, Train
+from models.engines.folded import FoldedEngine, SpikeTrain
 from models.engines.ops.dispatch import Kernels
 from models.neuron import IFNeuron, LIFNeuron
 from tests import golden_numbers as golden
@@ -147,7 +147,7 @@ def test_neurons(i, meta, g, engine) -> None:
         # A train without a weight is a current of its own; its handle receives R = T * mean dz.
         engine = FoldedEngine(meta["timesteps"], Kernels())
         handle = torch.zeros(z.unflatten(0, (meta["timesteps"], -1)).shape[1:]).double()
-        train = neuron(Train(engine, z, handle=handle.requires_grad_()))
+        train = neuron(SpikeTrain(engine, z, handle=handle.requires_grad_()))
         s = train.values * train.amplitude
         steps = grad_output.unflatten(0, (meta["timesteps"], -1))
         train.handle.backward(meta["timesteps"] * weighted_mean(steps, d))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from models import NeuronSetting, create_model
-from models.dynamics import channel_statistics
-from models.engines.folded.spike_train import FoldedEngine
+from models.engines.folded import FoldedEngine
 from models.engines.ops.dispatch import Kernels
+from models.engines.ops.reference import channel_statistics
 from models.neuron import IFNeuron, LIFNeuron
 from tests.models.networks import SPIKING, distance, images, network, step
 

@@ -51,15 +51,17 @@ def add_files(group, folder: str) -> None:
     group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
 
 
-def add_engine(group) -> None:
-    """Add how the network is computed."""
+def add_engine(
+    group, engines: tuple[str, ...], precisions: tuple[str, ...], compilation: tuple[str, ...]
+) -> None:
+    """Add how the network is computed; the first precision and compilation are the defaults."""
     group.add_argument(
         "--engine",
-        choices=("folded", "unrolled", "rate"),
+        choices=engines,
         help="how gradients are computed; the fastest exact one if not given; rate approximates",
     )
-    group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of products")
-    group.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="kernels")
+    group.add_argument("--precision", choices=precisions, default=precisions[0], help="of products")
+    group.add_argument("--compile", choices=compilation, default=compilation[0], help="kernels")
     group.add_argument(
         "--on_nan",
         choices=("stop", "skip"),

@@ -1,13 +1,14 @@
-"""Backward pass on tensors of batch N: method.md section 4, one autograd function an equation.
+"""Backward pass on tensors of batch N: one autograd function per step of docs/method.md, 4.2, 4.3.
 
-Between two neuron layers a gradient is constant in time but for multiples of the current:
+Between two neuron layers the gradient at a current is constant over time except for a multiple of
+the current itself:
 
-    dy_t = dy_u + k * (y_t - y_u)        with k one number a channel
+    dy_t = dy_u + k * (y_t - y_u)        with k one number per channel
 
-so it travels as the triple `(dy_u, dy_v, k)`: its plain mean, its v-weighted mean, and k.
-Behind a neuron it is one tensor, `R = T * sum_t v_t g_t`. Handles are the graph's edges for
-these: their values are never read and take no memory, their gradients are the triple or R.
-Means are of shape `(N, C, ...)`; the arithmetic runs on their rows `(N*H*W, C)`.
+It is passed as the triple `(dy_u, dy_v, k)`: its plain mean, its weighted mean, and k. At the
+output of a neuron layer it is one tensor, `R = T * sum_t v_t g_t`. The edges of the graph are
+handles: tensors that take no memory, whose values are never read and whose gradients are the triple
+or R. Means have the shape `(N, C, ...)`; the arithmetic runs on their rows `(N*H*W, C)`.
 """
 
 from __future__ import annotations
@@ -21,32 +22,40 @@ from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
 from models.engines.ops.linear import Conv2d, Linear
-from models.engines.ops.sync_batch_norm import Sum
+from models.engines.ops.sync_batch_norm import Reduction
 
 
 def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """A tensor of this shape that takes no memory, to carry a gradient."""
+    """Return a tensor of this shape that takes no memory, to carry a gradient."""
     return like.new_zeros(()).expand(shape)
 
 
 def rows(a: Tensor) -> Tensor:
-    """`(B, C, H, W) -> (B*H*W, C)`: a view of channels-last memory; `(B, C)` stays."""
+    """Return `(B, C, H, W)` as `(B*H*W, C)`, a view of channels-last memory; `(B, C)` as it is."""
     return a.permute(0, 2, 3, 1).reshape(-1, a.shape[1]) if a.dim() == 4 else a
 
 
 def unrows(a: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """The inverse of `rows`, as a channels-last view."""
+    """Return the inverse of `rows`, as a channels-last view."""
     if len(shape) == 2:
         return a
     return a.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
 
 
 class Means(NamedTuple):
-    """Rows `yh_u`, `yh_v` (None where it is the same) of a normalised current, and `1/sigma`."""
+    """Rows `yh_u` and `yh_v` (None if equal) of a normalised current, and `1/sigma`."""
 
     u: Tensor
     v: Tensor | None
     inv_std: Tensor
+
+
+class NormSpec(NamedTuple):
+    """Constants of a BatchNorm's backward pass: T, whether it took batch statistics, and ranks."""
+
+    timesteps: int
+    batch_statistics: bool
+    reduce: Reduction
 
 
 class Fire(Function):
@@ -78,16 +87,14 @@ class Normalise(Function):
 
     dy_t = gamma/sigma * (g - m1 - m2 * yh_t),  m1 = <g>,  m2 = <g * yh_u>
     dbeta = T * sum g,  dgamma = T * sum g * yh_u
-    Running statistics (`batch_statistics=False`) are constants: `dy_t = gamma/sigma * g`. The
-    means are over all processes that share the batch, the sums over one: `sum` is between them.
+    Without `batch_statistics`, mean and sigma are constants: `dy_t = gamma/sigma * g`. The
+    means run over all ranks that share the batch (`reduce`), the sums over this rank.
     """
 
     @staticmethod
-    def forward(
-        ctx, u, v, k, gamma, beta, means: Means, shape, timesteps, batch_statistics, sum: Sum
-    ):
+    def forward(ctx, u, v, k, gamma, beta, spec: NormSpec, means: Means, shape):
         ctx.save_for_backward(gamma, *means)
-        ctx.timesteps, ctx.batch_statistics, ctx.sum = timesteps, batch_statistics, sum
+        ctx.spec = spec
         ctx.set_materialize_grads(False)
         return handle(gamma, shape)
 
@@ -95,35 +102,33 @@ class Normalise(Function):
     @once_differentiable
     def backward(ctx, grad: Tensor | None):
         if grad is None:
-            return (None,) * 10
+            return (None,) * 8
         gamma, mean_u, mean_v, inv_std = ctx.saved_tensors
         g, slope = rows(grad), gamma * inv_std
         total, dot = g.sum(0), (g * mean_u).sum(0)
-        dgamma, dbeta = ctx.timesteps * dot, ctx.timesteps * total
-        if not ctx.batch_statistics:
+        dgamma, dbeta = ctx.spec.timesteps * dot, ctx.spec.timesteps * total
+        if not ctx.spec.batch_statistics:
             dy = unrows(slope * g, grad.shape)
-            return dy, dy, None, dgamma, dbeta, *(None,) * 5
-        total, dot, count = ctx.sum(total, dot, total.new_full((), len(g)))
+            return dy, dy, None, dgamma, dbeta, *(None,) * 3
+        total, dot, count = ctx.spec.reduce(total, dot, total.new_full((), len(g)))
         base, tilt = slope * (g - total / count), slope * dot / count
         dy_u = unrows(base - tilt * mean_u, grad.shape)
         dy_v = dy_u if mean_v is None else unrows(base - tilt * mean_v, grad.shape)
-        return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, *(None,) * 5
+        return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, *(None,) * 3
 
 
 class NormaliseBranch(Function):
     """BatchNorm inside a branch `q`: `(dy_u, dy_v, k) -> (dq_u, dq_v, k_y, k_q)`, dgamma, dbeta.
 
     dq_t = gamma/sigma * (dy_t - m1 - m2 * qh_t),  m1 = <dy_u>,  m2 = <dy_u * qh_u> + k * C / sigma
-    with `C = <<(y_t - y_u) * (q_t - q_u)>>` a channel. What remains of dq_t beside its mean is
-    `k_y * (y_t - y_u) + k_q * (q_t - q_u)`.
+    with `C = <<(y_t - y_u) * (q_t - q_u)>>` per channel (`cov` in docs/method.md). Besides its
+    mean, dq_t consists of `k_y * (y_t - y_u) + k_q * (q_t - q_u)`.
     """
 
     @staticmethod
-    def forward(
-        ctx, u, v, k_y, k_q, gamma, beta, means: Means, C, timesteps, batch_statistics, sum: Sum
-    ):
+    def forward(ctx, u, v, k_y, k_q, gamma, beta, spec: NormSpec, means: Means, C):
         ctx.save_for_backward(gamma, *means, C)
-        ctx.timesteps, ctx.batch_statistics, ctx.sum = timesteps, batch_statistics, sum
+        ctx.spec = spec
         ctx.set_materialize_grads(False)
         return handle(gamma, u.shape), handle(gamma, u.shape), handle(gamma, gamma.shape)
 
@@ -131,17 +136,17 @@ class NormaliseBranch(Function):
     @once_differentiable
     def backward(ctx, dy_u: Tensor | None, dy_v: Tensor | None, k: Tensor | None):
         if dy_u is None:
-            return (None,) * 11
+            return (None,) * 9
         gamma, mean_u, mean_v, inv_std, C = ctx.saved_tensors
         a, slope = rows(dy_u), gamma * inv_std
         total, dot = a.sum(0), (a * mean_u).sum(0)
         if k is not None and C is not None:
             dot = dot + len(a) * k * C * inv_std
-        dgamma, dbeta = ctx.timesteps * dot, ctx.timesteps * total
+        dgamma, dbeta = ctx.spec.timesteps * dot, ctx.spec.timesteps * total
         k_y = None if k is None else slope * k
         m1, m2 = 0.0, 0.0 * dot
-        if ctx.batch_statistics:
-            total, dot, count = ctx.sum(total, dot, total.new_full((), len(a)))
+        if ctx.spec.batch_statistics:
+            total, dot, count = ctx.spec.reduce(total, dot, total.new_full((), len(a)))
             m1, m2 = total / count, dot / count
 
         def through(dy: Tensor, mean: Tensor) -> Tensor:
@@ -149,16 +154,16 @@ class NormaliseBranch(Function):
 
         dq_u = through(dy_u, mean_u)
         dq_v = through(dy_v, mean_u if mean_v is None else mean_v)
-        return dq_u, dq_v, k_y, -slope * m2 * inv_std, dgamma, dbeta, *(None,) * 5
+        return dq_u, dq_v, k_y, -slope * m2 * inv_std, dgamma, dbeta, *(None,) * 3
 
 
 class Weigh(Function):
     """A branch's weight: `(dq_u, dq_v, k...) -> R`, dW, dbias.
 
     dW = wgrad(dq_u, T * p_u) + sum of k * Q,   R = T * L^T(dq_v),   dbias = sum_t dq_t
-    where each `Q = sum_t wgrad(fluctuation_t, p_t)` goes with the k of that fluctuation. The train
-    is `amplitude * p`, so every product with p is scaled once, in the weight's own type. A bias
-    that a BatchNorm subtracts again (`bias_cancels`) has an exactly zero gradient.
+    with `Q_y` for `k_y` and `Q_q` for `k_q`. The spike train is `amplitude * p`, so every product
+    with p is scaled once, in the weight's own type. A bias that a BatchNorm subtracts again
+    (`bias_cancels`) has an exactly zero gradient.
     """
 
     @staticmethod
@@ -188,7 +193,7 @@ class Weigh(Function):
                 if k is not None and Q is not None:
                     dW.addcmul_(k.view(-1, *(1,) * (weight.dim() - 1)), Q.to(weight.dtype))
             dW = dW if amplitude is None else dW.mul_(amplitude)
-            if dW.stride() != weight.stride():  # buckets of gradients have the weight's
+            if dW.stride() != weight.stride():  # DDP's gradient buckets have the weight's
                 dW = torch.empty_like(weight).copy_(dW)
         if ctx.needs_input_grad[2]:
             dbias = weight.new_zeros(ctx.bias_shape)
@@ -198,7 +203,7 @@ class Weigh(Function):
 
 
 class WeighSpec(NamedTuple):
-    """Constants of `Weigh`: the map, T, its type of computation, the current's `(N, C, ...)`."""
+    """Constants of `Weigh`: the map, T, the compute type, and the current's shape `(N, C, ...)`."""
 
     linear: Conv2d | Linear
     timesteps: int
@@ -208,7 +213,7 @@ class WeighSpec(NamedTuple):
 
 
 class Pass(Function):
-    """A branch without a weight (residual, pooled train): `R = T * dy_v`."""
+    """A branch without a weight (residual, pooled spike train): `R = T * dy_v`."""
 
     @staticmethod
     def forward(ctx, train: Tensor, channels: int, timesteps: int):
@@ -224,7 +229,7 @@ class Pass(Function):
 
 
 class Join(Function):
-    """A current summed of branches: each receives the same triple."""
+    """A current that is a sum of branches: each receives the same triple."""
 
     @staticmethod
     def forward(ctx, *handles: Tensor):
@@ -239,7 +244,7 @@ class Join(Function):
 
 
 class Readout(Function):
-    """`sum_t v_t s_t` of the last train: `R = T * sum_t v_t^2 * dL/dout`."""
+    """Representation of the last spike train: `R = T * sum_t v_t^2 * dL/d(output)`."""
 
     @staticmethod
     def forward(ctx, train: Tensor, representation: Tensor, d: Dynamics):

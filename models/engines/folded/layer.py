@@ -1,275 +1,304 @@
 """One neuron layer of the folded engine: `sum of branches -> [BatchNorm] -> neuron`, and its graph.
 
-Currents are rows `(S, M, C)`: S = T steps, or one step where the current is static; M = N*H*W.
+Currents are `(S, M, C)`: S = T steps, or 1 for a static current; M = N*H*W rows.
 """
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.dynamics import Affine, Dynamics, Folded, Statistics, accumulator
+from models.dynamics import Dynamics, accumulator
 from models.engines.folded import autograd as grad
 from models.engines.folded.autograd import Means, rows, unrows
-from models.engines.ops import sync_batch_norm
+from models.engines.folded.options import FoldedOptions
+from models.engines.folded.spike_train import Branch, Current, Norm, SpikeTrain
+from models.engines.ops.reference import Affine
 
-if TYPE_CHECKING:
-    from models.engines.folded.spike_train import Branch, FoldedEngine
+
+def fire(x: SpikeTrain | Current, Vth: Tensor, d: Dynamics) -> SpikeTrain:
+    """Return the spike train of a neuron layer; the current that drives it is used up.
+
+    Where gradients are enabled, the spike train has a handle on the graph. Raises `RuntimeError`
+    for a current that has driven a neuron layer already.
+    """
+    current = x.as_current()
+    norm, options, kernels = current.norm, current.options, current.options.kernels
+    differentiable = torch.is_grad_enabled()
+    threshold = Vth.detach()
+    with torch.no_grad():
+        summed = sum_branches(current.take_branches(), options, d, differentiable)
+        affine, time_mean = _normalisation(
+            norm, summed.y, options, centre=needs_centred_current(summed, norm)
+        )
+        # The single step of a static current is passed without its time dimension.
+        y = summed.y[0] if summed.static else summed.y
+        if not differentiable:
+            spikes = kernels.spikes(y, affine, threshold, d, summed.dtype)
+            return summed.spike_train(spikes, threshold * d.amplitude)
+        covariances = temporal_covariances(summed, norm)
+        free_spikes(summed)
+        folded = kernels.fold(y, time_mean, affine, threshold, d, summed.dtype)
+    means = None if affine is None else Means(folded.mean_u, folded.mean_v, affine.inv_std)
+    z = input_handles(summed, covariances, norm, means)
+    handle = grad.Fire.apply(Vth, folded.inside, folded.above, d, summed.shape, *z)
+    return summed.spike_train(folded.spikes, threshold * d.amplitude, handle, folded.count)
 
 
-@dataclass
-class Norm:
-    """The arguments of `torch.nn.functional.batch_norm`, and what they make of a current."""
-
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    gamma: Tensor
-    beta: Tensor
-    training: bool
-    momentum: float
-    eps: float
-
-    def affine(self, of: Statistics | None, samples: int, shared: bool = False) -> Affine:
-        """The map of a current with these statistics, None in evaluation; running ones follow.
-
-        `samples` is the number of values a channel that they stand for (T*N*H*W, whether or not
-        the current is static), for the unbiased running variance; where the batch is `shared`,
-        statistics become those of all processes. Raises `ValueError` for one value alone.
-        """
-        if of is None:
-            var, mean = self.running_var, self.running_mean
-        else:
-            if samples == 1 and not shared:
-                raise ValueError("a BatchNorm in training needs more than 1 value a channel")
-            mean, var = of.mean, of.var
-            if shared:
-                mean, var, samples = sync_batch_norm.statistics(mean, var, samples)
-            if self.running_mean is not None:
-                running = self.running_mean, self.running_var
-                sync_batch_norm.follow(*running, mean, var, samples, self.momentum)
-        # Detached: the compiler would make one kernel a layer width out of bare parameters.
-        return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
+# The current, computed
 
 
 @dataclass
 class Term:
-    """A weighted branch at work: what is computed of it between its output and its graph node."""
+    """A branch with a weight, and what the gradient of its own BatchNorm needs."""
 
     branch: Branch
-    means: Means | None = None  # of its own BatchNorm
-    q: Tensor | None = None  # its output (S, M, C), kept only for that BatchNorm's gradient
-    Q_y: Tensor | None = None
-    Q_q: Tensor | None = None
-    C: Tensor | None = None
+    means: Means | None = None
+    q: Tensor | None = None  # (S, M, C), the output of the weight
 
 
-class Fired(NamedTuple):
-    """A neuron layer's output, shaped like its current: see `folded.Train`."""
+@dataclass
+class Summed:
+    """A current `y` `(S, M, C)`, and what its branches leave for the backward pass.
 
-    values: Tensor
-    amplitude: Tensor
-    handle: Tensor | None
-    count: Tensor | None
+    `shape` is `(N, C, ...)` of one step; `residuals` are the handles of the branches without a
+    weight, None for the network's input.
+    """
 
+    options: FoldedOptions
+    dtype: torch.dtype
+    y: Tensor
+    shape: tuple[int, ...]
+    terms: list[Term]
+    residuals: list[Tensor | None]
 
-class Unit:
-    """The branches of one current (weighted ones first), their BatchNorm and their neuron."""
+    @property
+    def static(self) -> bool:
+        """Whether the current has one step that stands for all."""
+        return len(self.y) < self.options.timesteps
 
-    def __init__(
+    def images(self, a: Tensor) -> Tensor:
+        """Return `(T, M, C)` in the shape `(T*N, C, ...)`."""
+        return unrows(a.flatten(0, 1), (len(a) * self.shape[0], *self.shape[1:]))
+
+    def spike_train(
         self,
-        engine: FoldedEngine,
-        branches: list[Branch],
-        norm: Norm | None,
-        Vth: Tensor,
-        d: Dynamics,
-    ) -> None:
-        self.kernels, self.T, self.sum = engine.kernels, engine.timesteps, engine.sum
-        self.norm, self.Vth, self.d = norm, Vth, d
-        self.compute = branches[0].train.compute
-        self.differentiable = torch.is_grad_enabled()
-        self.residuals: list[Tensor] = []  # handles of the branches without a weight
-        self.terms: list[Term] = []  # the branches with one
-        with torch.no_grad():
-            self.y = self._sum(branches)
+        spikes: Tensor,
+        amplitude: Tensor,
+        handle: Tensor | None = None,
+        count: Tensor | None = None,
+    ) -> SpikeTrain:
+        """Return spikes `(T, M, C)` and their counts `(M, C)` in the shape of the current."""
+        values = self.images(spikes)
+        total = None if count is None else unrows(count, self.shape)
+        return SpikeTrain(self.options, values, amplitude, handle, total, binary=True)
 
-    def fire(self) -> Fired:
-        """The neuron's train; where gradients are on, with a handle on the graph."""
-        with torch.no_grad():
-            affine, mean = self._affine(self.norm, self.y, centres=self._centres())
-            Vth = self.Vth.detach()
-            amplitude = Vth * self.d.amplitude
-            # A static current goes without its only step: the same z at each.
-            y = self.y[0] if len(self.y) < self.T else self.y
-            if not self.differentiable:
-                spikes = self.kernels.spikes(y, affine, Vth, self.d, self.compute)
-                return Fired(self._shaped(spikes), amplitude, None, None)
-            self._covary()
-            folded = self.kernels.fold(y, mean, affine, Vth, self.d, self.compute)
-        handle = self._graph(folded, affine)
-        count = unrows(folded.count, self.shape)
-        return Fired(self._shaped(folded.spikes), amplitude, handle, count)
 
-    # Forward: the current
+def sum_branches(
+    branches: list[Branch], options: FoldedOptions, d: Dynamics, differentiable: bool
+) -> Summed:
+    """Sum the branches of a current, those with a weight first.
 
-    def _sum(self, branches: list[Branch]) -> Tensor:
-        """The current's rows `(S, M, C)`; trains without a weight are let go as they are added."""
-        y = None
-        while branches:
-            branch = branches.pop(0)
-            a, scale, shift = self._output(branch)
-            if y is None:
-                y = self._first(branch, a, scale, shift)
-                continue
-            if len(y) < len(a):
-                y = y.expand_as(a).contiguous()
-            one = y.new_ones((), dtype=accumulator(y.dtype))
-            self.kernels.add_(y, a, one if scale is None else scale, shift)
-        return y
-
-    def _output(self, branch: Branch) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """A branch's rows, and the scale and shift they still have to get."""
-        output = branch.output()
-        steps = 1 if branch.train.static else self.T
-        self.shape = (len(output) // steps, *output.shape[1:])
-        a = rows(output).unflatten(0, (steps, -1))
+    The list is emptied, so that a spike train without a weight is freed once it is added.
+    """
+    y, terms, residuals = None, [], []
+    dtype = branches[0].train.compute
+    while branches:
+        branch = branches.pop(0)
         if branch.linear is None:
-            self.residuals.append(branch.train.handle)
-            return a, branch.train.amplitude, None
-        term = Term(branch)
-        if self.differentiable:
-            self.terms.append(term)
-        if branch.norm is None:
-            return a, None, None
-        affine, _ = self._affine(branch.norm, a)
-        if self.differentiable:
-            term.q = a
-            term.means = Means(*self.kernels.means(a, affine, self.d, self.compute), affine.inv_std)
-        return a, affine.slope, affine.offset
-
-    def _first(
-        self, branch: Branch, a: Tensor, scale: Tensor | None, shift: Tensor | None
-    ) -> Tensor:
-        """The current of the first branch, in memory of its own: what follows works in place."""
-        if scale is None:
-            return a if branch.linear is not None else a.clone()
-        y = a.to(accumulator(branch.train.compute)) * scale
-        return y if shift is None else y.add_(shift).to(self.compute)
-
-    def _affine(
-        self, norm: Norm | None, y: Tensor, centres: bool = False
-    ) -> tuple[Affine | None, Tensor | None]:
-        """The map of `norm` for the current `y`; where `centres`, `y` loses its time mean `y_u`."""
-        if norm is None:
-            return None, None
-        statistics = self.kernels.statistics_(y, centres) if norm.training else None
-        shared = self.sum is not sync_batch_norm.alone
-        affine = norm.affine(statistics, self.T * y.shape[1], shared)
-        return affine, statistics.time_mean if centres else None
-
-    def _shaped(self, spikes: Tensor) -> Tensor:
-        return unrows(spikes.flatten(0, 1), (self.T * self.shape[0], *self.shape[1:]))
-
-    # What the backward pass needs beside the means
-
-    def _y_matters(self) -> bool:
-        """Whether the gradient at the current varies in time, as a multiple of `y_t - y_u`."""
-        return self.norm is not None and self.norm.training and len(self.y) > 1
-
-    def _in_time(self) -> list[Term]:
-        """The branches whose weight sees a train that varies in time."""
-        return [term for term in self.terms if not term.branch.train.static and self.T > 1]
-
-    def _centres(self) -> bool:
-        """Whether a covariance needs `y` about its mean."""
-        return self._y_matters() and any(
-            t.q is not None or t.branch.wants_covariance() for t in self._in_time()
-        )
-
-    def _covary(self) -> None:
-        """Temporal covariances `Q_y, Q_q, C` of every weighted branch, whose trains then go.
-
-        A train that the network still holds is a residual, and is packed.
-
-        Of `y` centred, where `_centres`; every `q` is centred here.
-        """
-        y_matters = self._y_matters()
-        for term in self._in_time():
-            wanted = term.branch.wants_covariance()
-            if y_matters and wanted:
-                term.Q_y = self._covariance(term.branch, self.y)
-            if term.q is not None:
-                self.kernels.statistics_(term.q, True)
-                term.C = self.kernels.covariance(self.y, term.q) if y_matters else None
-                if wanted and term.branch.norm.training:
-                    term.Q_q = self._covariance(term.branch, term.q)
-        for term in self.terms:
-            term.q = None
-            others = weakref.ref(term.branch.train)
-            term.branch.train = term.branch.train.without_values()
-            if (residual := others()) is not None and not residual.static:
-                residual.pack()
-
-    def _covariance(self, branch: Branch, a: Tensor) -> Tensor:
-        return branch.weight_grad(self._shaped(a))
-
-    # Graph: from the neuron back to its branches, on tensors of batch N
-
-    def _graph(self, folded: Folded, affine: Affine | None) -> Tensor:
-        currents = [self._weigh(term) for term in self.terms]
-        channels = self.shape[1]
-        currents += [grad.Pass.apply(h, channels, self.T) for h in self.residuals if h is not None]
-        if not currents:  # straight on the network's input, which takes no gradient
-            currents = [
-                [grad.handle(self.Vth.detach(), s) for s in (self.shape,) * 2 + ((channels,),)]
-            ]
-        flat = [h for current in currents for h in current]
-        u, v, k = flat if len(currents) == 1 else grad.Join.apply(*flat)
-        if self.norm is None:
-            z = (u, v)
+            output = branch.train.values  # may be packed
         else:
-            means = Means(folded.mean_u, folded.mean_v, affine.inv_std)
-            z = (
-                grad.Normalise.apply(
-                    u,
-                    v,
-                    k,
-                    self.norm.gamma,
-                    self.norm.beta,
-                    means,
-                    self.shape,
-                    self.T,
-                    self.norm.training,
-                    self.sum,
-                ),
-            )
-        return grad.Fire.apply(self.Vth, folded.inside, folded.above, self.d, self.shape, *z)
+            branch = branch.unpacked()
+            output = branch.output()
+        steps = 1 if branch.train.static else options.timesteps
+        shape = (len(output) // steps, *output.shape[1:])
+        a = rows(output).unflatten(0, (steps, -1))
+        scale, shift = branch.train.amplitude, None
+        if branch.linear is None:
+            residuals.append(branch.train.handle)
+        else:
+            term, scale, shift = _weighted(branch, a, options, d, differentiable)
+            terms += [term] if differentiable else []
+        y = _first(branch, a, scale, shift) if y is None else _add(y, a, scale, shift, options)
+    return Summed(options, dtype, y, shape, terms, residuals)
 
-    def _weigh(self, term: Term) -> tuple[Tensor, Tensor, Tensor]:
-        branch, own = term.branch, term.branch.norm
-        spec = grad.WeighSpec(
-            branch.linear,
-            self.T,
-            self.compute,
-            self.shape,
-            bias_cancels=any(n is not None and n.training for n in (own, self.norm)),
-        )
-        train = branch.train
-        u, v, k_y, k_q = grad.Weigh.apply(
-            train.handle,
-            branch.weight,
-            branch.bias,
-            spec,
-            train.total,
-            train.amplitude,
-            term.Q_y,
-            term.Q_q,
-        )
-        if own is None:
-            return u, v, k_y
-        return grad.NormaliseBranch.apply(
-            u, v, k_y, k_q, own.gamma, own.beta, term.means, term.C, self.T, own.training, self.sum
-        )
+
+def _weighted(
+    branch: Branch, a: Tensor, options: FoldedOptions, d: Dynamics, differentiable: bool
+) -> tuple[Term, Tensor | None, Tensor | None]:
+    """Return the term of a branch with output `a`, and the scale and shift of its BatchNorm."""
+    if branch.norm is None:
+        return Term(branch), None, None
+    affine, _ = _normalisation(branch.norm, a, options)
+    if not differentiable:
+        return Term(branch), affine.slope, affine.offset
+    means = Means(*options.kernels.means(a, affine, d, branch.train.compute), affine.inv_std)
+    return Term(branch, means, a), affine.slope, affine.offset
+
+
+def _first(branch: Branch, a: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """Return the current of the first branch, in its own memory: the others are added in place."""
+    if scale is None:
+        return a if branch.linear is not None else a.clone()
+    y = a.to(accumulator(branch.train.compute)) * scale
+    return y if shift is None else y.add_(shift).to(branch.train.compute)
+
+
+def _add(
+    y: Tensor, a: Tensor, scale: Tensor | None, shift: Tensor | None, options: FoldedOptions
+) -> Tensor:
+    """Return `y + scale * a + shift`, in the memory of `y` unless that is static and `a` is not."""
+    if len(y) < len(a):
+        y = y.expand_as(a).contiguous()
+    one = y.new_ones((), dtype=accumulator(y.dtype))
+    options.kernels.add_(y, a, one if scale is None else scale, shift)
+    return y
+
+
+def _normalisation(
+    norm: Norm | None, y: Tensor, options: FoldedOptions, centre: bool = False
+) -> tuple[Affine | None, Tensor | None]:
+    """Return the affine map of `norm` for the current `y`, and `y_u` where `y` is to be centred."""
+    if norm is None:
+        return None, None
+    statistics = options.kernels.statistics_(y, centre) if norm.training else None
+    affine = norm.affine(statistics, options.timesteps * y.shape[1], options.reduce)
+    return affine, statistics.time_mean if centre else None
+
+
+# Temporal covariances
+
+
+class Covariances(NamedTuple):
+    """Temporal covariances of one weighted branch (docs/method.md, section 4), None where zero."""
+
+    Q_y: Tensor | None = None  # as the weight: Q
+    Q_q: Tensor | None = None  # as the weight
+    C: Tensor | None = None  # (C,): cov
+
+
+def needs_centred_current(summed: Summed, norm: Norm | None) -> bool:
+    """Return whether a covariance needs the current centred by its mean over time."""
+    return _gradient_varies(summed, norm) and any(
+        term.q is not None or term.branch.wants_covariance()
+        for term in summed.terms
+        if _varies(term)
+    )
+
+
+def temporal_covariances(summed: Summed, norm: Norm | None) -> list[Covariances]:
+    """Return the covariances of each term.
+
+    The current must have been centred (`needs_centred_current`); every `q` is centred here.
+    """
+    return [_covariances(summed, term, norm) for term in summed.terms]
+
+
+def _covariances(summed: Summed, term: Term, norm: Norm | None) -> Covariances:
+    if not _varies(term):
+        return Covariances()
+    branch, kernels = term.branch, summed.options.kernels
+    wanted, gradient_varies = branch.wants_covariance(), _gradient_varies(summed, norm)
+    Q_y = Q_q = C = None
+    if wanted and gradient_varies:
+        Q_y = branch.weight_grad(summed.images(summed.y))
+    if term.q is not None:
+        kernels.statistics_(term.q, True)
+        C = kernels.covariance(summed.y, term.q) if gradient_varies else None
+        if wanted and branch.norm.training:
+            Q_q = branch.weight_grad(summed.images(term.q))
+    return Covariances(Q_y, Q_q, C)
+
+
+def _varies(term: Term) -> bool:
+    """Return whether the weight's input varies over time."""
+    return not term.branch.train.static and term.branch.train.options.timesteps > 1
+
+
+def _gradient_varies(summed: Summed, norm: Norm | None) -> bool:
+    """Return whether the gradient at the current varies over time, by a multiple of `y_t - y_u`."""
+    return norm is not None and norm.training and len(summed.y) > 1
+
+
+def free_spikes(summed: Summed) -> None:
+    """Free the spike trains of the terms; one that the network still holds is packed.
+
+    The network holds it as a residual of a later current.
+    """
+    for term in summed.terms:
+        term.q = None
+        train = weakref.ref(term.branch.train)
+        term.branch = replace(term.branch, train=term.branch.train.without_values())
+        if (residual := train()) is not None and not residual.static:
+            residual.pack()
+
+
+# The graph: from the neuron back to the branches, on tensors of batch N
+
+
+def input_handles(
+    summed: Summed, covariances: list[Covariances], norm: Norm | None, means: Means | None
+) -> tuple[Tensor, ...]:
+    """Return the handles of the neuron's input: of `z`, or of `y_u` and `y_v` without BatchNorm."""
+    u, v, k = _current_handles(summed, covariances, norm)
+    if norm is None:
+        return u, v
+    spec = _norm_spec(norm, summed.options)
+    z = grad.Normalise.apply(u, v, k, norm.gamma, norm.beta, spec, means, summed.shape)
+    return (z,)
+
+
+def _norm_spec(norm: Norm, options: FoldedOptions) -> grad.NormSpec:
+    return grad.NormSpec(options.timesteps, norm.training, options.reduce)
+
+
+def _current_handles(
+    summed: Summed, covariances: list[Covariances], norm: Norm | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the handles of the current, joined to those of all branches."""
+    channels, timesteps = summed.shape[1], summed.options.timesteps
+    branches = [
+        _weighted_handles(summed, term, found, norm)
+        for term, found in zip(summed.terms, covariances, strict=True)
+    ]
+    residuals = [handle for handle in summed.residuals if handle is not None]
+    branches += [grad.Pass.apply(handle, channels, timesteps) for handle in residuals]
+    if not branches:  # the neurons stand directly on the network's input, which has no gradient
+        like = summed.y.new_zeros((), dtype=accumulator(summed.y.dtype))
+        return tuple(grad.handle(like, s) for s in (summed.shape, summed.shape, (channels,)))
+    return branches[0] if len(branches) == 1 else grad.Join.apply(*(h for b in branches for h in b))
+
+
+def _weighted_handles(
+    summed: Summed, term: Term, found: Covariances, norm: Norm | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the handles of one branch's contribution to the current."""
+    branch, train, own = term.branch, term.branch.train, term.branch.norm
+    options = summed.options
+    spec = grad.WeighSpec(
+        branch.linear,
+        options.timesteps,
+        summed.dtype,
+        summed.shape,
+        bias_cancels=any(n is not None and n.training for n in (own, norm)),
+    )
+    u, v, k_y, k_q = grad.Weigh.apply(
+        train.handle,
+        branch.weight,
+        branch.bias,
+        spec,
+        train.total,
+        train.amplitude,
+        found.Q_y,
+        found.Q_q,
+    )
+    if own is None:
+        return u, v, k_y
+    spec = _norm_spec(own, options)
+    return grad.NormaliseBranch.apply(
+        u, v, k_y, k_q, own.gamma, own.beta, spec, term.means, found.C
+    )

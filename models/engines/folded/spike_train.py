@@ -1,9 +1,8 @@
-"""The time-folded engine: exact DSR gradients with nothing of size T*N kept (method.md section 4).
+"""What stands for tensors in the folded engine: spike trains, and the currents that they drive.
 
-A network written for tensors runs on two stand-ins: a `Train` leaves a neuron (or the input), a
-`Current` is the lazy sum of the linear branches that feed the next one. Torch's own functions
-build them through `__torch_function__`; a neuron layer computes its current, fires, and adds one
-node a branch to a graph whose edges are of batch N (`folded_grad`).
+A network written for tensors runs on these. A `SpikeTrain` is the output of a neuron layer or the
+network's input. A `Current` is the lazy sum of the linear branches that feed the next neuron layer.
+torch's functions build one from the other through `__torch_function__` (`torch_functions`).
 """
 
 from __future__ import annotations
@@ -12,82 +11,52 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.dynamics import Dynamics, accumulator, weighted_mean
-from models.engines.folded import autograd as grad
-from models.engines.folded.layer import Norm, Unit
-from models.engines.ops.dispatch import Kernels
+from models.dynamics import accumulator
+from models.engines.folded.options import FoldedOptions
+from models.engines.ops import sync_batch_norm
 from models.engines.ops.linear import Conv2d, Linear
-from models.engines.ops.sync_batch_norm import Sum, alone
+from models.engines.ops.reference import Affine, Statistics
+from models.engines.ops.sync_batch_norm import Reduction
+
+# torch's functions on spike trains and currents, filled by `torch_functions`.
+TORCH_FUNCTIONS: dict[Callable, Callable] = {}
 
 
-@dataclass(frozen=True)
-class FoldedEngine:
-    """How trains are computed: T, operand type, elementwise kernels, and whether exactly.
+class Deferred:
+    """Base of spike trains and currents: torch's functions on them are looked up in a table."""
 
-    `dtype` None computes in the parameters' type; `approximate` drops the temporal covariances of
-    convolution weights (the `rate` engine); `sum` adds what makes up a BatchNorm's means over the
-    processes that share a batch.
-    """
-
-    timesteps: int
-    kernels: Kernels
-    dtype: torch.dtype | None = None
-    approximate: bool = False
-    sum: Sum = alone
-
-    def compute(self, parameter: torch.dtype) -> torch.dtype:
-        return self.dtype or parameter
-
-    def present(self, images: Tensor) -> Train:
-        """A train of static images `(N, C, H, W)` or of event frames `(N, T, C, H, W)`."""
-        images = images.to(self.compute(images.dtype))
-        if images.dim() == 4:
-            return Train(self, channels_last(images), static=True)
-        if images.dim() != 5 or images.shape[1] != self.timesteps:
-            raise ValueError(
-                f"expected images (N, C, H, W) or frames (N, {self.timesteps}, C, H, W), "
-                f"got {tuple(images.shape)}"
-            )
-        return Train(self, channels_last(images.transpose(0, 1).flatten(0, 1)))
-
-    def readout(self, train: Train, d: Dynamics) -> Tensor:
-        """`sum_t v_t s_t`, `(N, classes)`."""
-        values = train.values.unflatten(0, (self.timesteps, -1)).to(train.amplitude.dtype)
-        representation = train.amplitude * weighted_mean(values, d)
-        if train.handle is None:
-            return representation
-        return grad.Readout.apply(train.handle, representation, d)
-
-
-class _Deferred:
-    """What trains and currents share: torch's functions, called on them, look here."""
+    options: FoldedOptions
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if func not in _FUNCTIONS:
+        if func not in TORCH_FUNCTIONS:
             raise TypeError(
                 f"the folded engine needs linear maps between neurons, not {func.__name__}; "
                 "use the unrolled engine for this network"
             )
-        return _FUNCTIONS[func](*args, **(kwargs or {}))
+        return TORCH_FUNCTIONS[func](*args, **(kwargs or {}))
 
-    def __add__(self, other: Train | Current) -> Current:
-        return Current(self.engine, self.as_current().terms() + other.as_current().terms())
+    def __add__(self, other: SpikeTrain | Current) -> Current:
+        return Current(self.options, self.as_current().terms() + other.as_current().terms())
+
+    def as_current(self) -> Current:
+        """Return the current that this drives or is."""
+        raise NotImplementedError
 
 
-class Train(_Deferred):
-    """A train between two layers: `amplitude * values`, with a handle for its gradient R.
+class SpikeTrain(Deferred):
+    """A spike train `amplitude * values`, with a handle for its gradient R.
 
-    `values` `(T*N, C, ...)`, time-major, or `(N, C, ...)` where it is `static`; `binary` where they
-    are zeros and ones. `handle` `(N, C, ...)`, None for the network's input.
+    `values` are `(T*N, C, ...)`, time-major, or `(N, C, ...)` where they are `static`; `binary`
+    tells that they are zeros and ones. `handle` is `(N, C, ...)`, None for the network's input;
+    `total` is `sum_t` of the values where it is known already.
     """
 
     def __init__(
         self,
-        engine: FoldedEngine,
+        options: FoldedOptions,
         values: Tensor | None,
         amplitude: Tensor | None = None,
         handle: Tensor | None = None,
@@ -95,45 +64,47 @@ class Train(_Deferred):
         static: bool = False,
         binary: bool = False,
     ) -> None:
-        self.engine, self.values, self.amplitude, self.handle = engine, values, amplitude, handle
+        self.options, self.values, self.amplitude, self.handle = options, values, amplitude, handle
         self.static, self.binary = static, binary
         self._total = total
         self.compute = None if values is None else values.dtype
 
     def pack(self) -> None:
-        """Keep spikes as bytes, for a residual that waits while a whole branch is computed."""
+        """Store spikes as bytes, for a residual that waits while its branch is computed."""
         if self.binary:
-            self.values = self.engine.kernels.recode(self.values, torch.uint8)
+            self.values = self.options.kernels.recode(self.values, torch.uint8)
 
-    def unpacked(self) -> Train:
-        """This train, its values in the compute type."""
+    def unpacked(self) -> SpikeTrain:
+        """Return this spike train with its values in the compute type."""
         if self.values.dtype == self.compute:
             return self
-        values, total = self.engine.kernels.recode(self.values, self.compute), self._total
-        return Train(
-            self.engine, values, self.amplitude, self.handle, total, self.static, self.binary
+        values, total = self.options.kernels.recode(self.values, self.compute), self._total
+        return SpikeTrain(
+            self.options, values, self.amplitude, self.handle, total, self.static, self.binary
         )
 
     @property
     def total(self) -> Tensor:
         """`sum_t` of the values, `(N, C, ...)`."""
         if self._total is None:
-            T = self.engine.timesteps
+            T = self.options.timesteps
             steps = self.values.unflatten(0, (1 if self.static else T, -1))
             total = _sum(steps, accumulator(steps.dtype))
             self._total = (total * T if self.static else total).to(steps.dtype)
         return self._total
 
     def dim(self) -> int:
+        """Return the number of dimensions, as of the tensor that this stands for."""
         return self.values.dim()
 
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Train:
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> SpikeTrain:
+        """Flatten dimensions, as of the tensor that this stands for."""
         return self.map(lambda a: a.flatten(start_dim, end_dim))
 
-    def map(self, linear: Callable[[Tensor], Tensor]) -> Train:
-        """The train behind a linear map without a weight, the same at every step."""
-        return Train(
-            self.engine,
+    def map(self, linear: Callable[[Tensor], Tensor]) -> SpikeTrain:
+        """Apply a linear map that has no weight and is the same at every step."""
+        return SpikeTrain(
+            self.options,
             linear(self.unpacked().values),
             self.amplitude,
             None if self.handle is None else linear(self.handle),
@@ -141,175 +112,148 @@ class Train(_Deferred):
             self.static,
         )
 
-    def without_values(self) -> Train:
-        """What the backward pass needs of it; the values can die."""
-        return Train(self.engine, None, self.amplitude, self.handle, self.total, static=self.static)
+    def without_values(self) -> SpikeTrain:
+        """Return what the backward pass needs, so that the values can be freed."""
+        return SpikeTrain(
+            self.options, None, self.amplitude, self.handle, self.total, static=self.static
+        )
 
-    def drop(self, p: float) -> Train:
-        """Dropout with a fresh mask a step.
+    def drop(self, p: float) -> SpikeTrain:
+        """Apply dropout with a fresh mask at every step.
 
-        An approximation: `R = T * sum_t v_t m_t g_t` is taken as `(sum_t v_t m_t) * R` of what
-        follows, mask and temporal fluctuation of the gradient as uncorrelated.
+        The gradient is approximate (docs/method.md, section 5).
         """
         if self.static:
             raise TypeError("dropout on a static image: use the unrolled engine for this network")
         if self.amplitude is None:
             raise TypeError("dropout on event frames: use the unrolled engine for this network")
-        values, T = self.unpacked().values, self.engine.timesteps
-        keep, kept = _mask(values, p)
+        values, T = self.unpacked().values, self.options.timesteps
+        keep, kept = self.options.draw_mask(values, p)
         times = _sum(keep.view(torch.uint8).unflatten(0, (T, -1)), torch.int16)
         share = times / (kept * T)
         handle = None if self.handle is None else self.handle * share.to(self.handle.dtype)
-        return Train(self.engine, values * keep, self.amplitude / kept, handle, binary=True)
+        return SpikeTrain(
+            self.options, values * keep, self.amplitude / kept, handle, binary=self.binary
+        )
 
     def as_current(self) -> Current:
-        return Current(self.engine, [Branch(self)])
+        return Current(self.options, [Branch(self)])
 
 
 @dataclass
-class Branch:
-    """One term of a current: a train, behind a weight or not, behind its own BatchNorm or not."""
+class Norm:
+    """The arguments of `torch.nn.functional.batch_norm`."""
 
-    train: Train
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    gamma: Tensor
+    beta: Tensor
+    training: bool
+    momentum: float
+    eps: float
+
+    def affine(self, batch: Statistics | None, samples: int, reduce: Reduction) -> Affine:
+        """Return the affine map of the normalisation and update the running statistics.
+
+        `batch` has the statistics of this rank's current, None in evaluation; `samples` is the
+        number of values per channel that they stand for (T*N*H*W, also for a static current).
+        Raises `ValueError` for a single value.
+        """
+        if batch is None:
+            mean, var = self.running_mean, self.running_var
+        else:
+            mean, var = batch.mean, batch.var
+            if reduce is not sync_batch_norm.local:
+                mean, var, samples = sync_batch_norm.all_reduce_statistics(mean, var, samples)
+            elif samples == 1:
+                raise ValueError("a BatchNorm in training needs more than 1 value per channel")
+            if self.running_mean is not None:
+                running = self.running_mean, self.running_var
+                sync_batch_norm.update_running_statistics(
+                    *running, mean, var, samples, self.momentum
+                )
+        # Detached: torch.compile would make a kernel for every layer width of bare parameters.
+        return Affine(mean, torch.rsqrt(var + self.eps), self.gamma.detach(), self.beta.detach())
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One term of a current: a spike train, with or without a weight and a BatchNorm of its own."""
+
+    train: SpikeTrain
     linear: Conv2d | Linear | None = None
     weight: Tensor | None = None
     bias: Tensor | None = None
     norm: Norm | None = None
 
+    def unpacked(self) -> Branch:
+        """Return this branch with the values of its spike train in the compute type."""
+        return replace(self, train=self.train.unpacked())
+
     def output(self) -> Tensor:
-        """`L(p)` with the amplitude folded into the weight, before any cast; or the bare train,
-        which may be packed."""
-        if self.linear is None:
-            return self.train.values
-        self.train = train = self.train.unpacked()
-        compute = train.compute
+        """Return the output of the weight, whose operand includes the spike train's amplitude."""
+        train, compute = self.train, self.train.compute
+        # Multiplied before any cast, in the parameter's type.
         weight = self.weight if train.amplitude is None else self.weight * train.amplitude
         bias = None if self.bias is None else self.bias.to(compute)
         return self.linear(train.values, channels_last(weight.to(compute)), bias)
 
     def weight_grad(self, dy: Tensor) -> Tensor:
-        """`sum_t wgrad(dy_t, p_t)` for a gradient `(T*N, ...)` at the output."""
+        """Return `sum_t wgrad(dy_t, p_t)` for a gradient `(T*N, ...)` at the output."""
         return self.linear.weight_grad(dy, self.train.values, self.weight.shape)
 
     def wants_covariance(self) -> bool:
-        """Whether `Q` is to be computed: not where it is zero, nor where it is given up."""
-        engine = self.train.engine
-        if self.train.static or engine.timesteps == 1 or not self.weight.requires_grad:
+        """Return whether the weight's gradient needs `Q`: it may be zero, or approximated away."""
+        options = self.train.options
+        if self.train.static or options.timesteps == 1 or not self.weight.requires_grad:
             return False
-        return not engine.approximate or isinstance(self.linear, Linear)
+        return not options.approximate or isinstance(self.linear, Linear)
 
 
 @dataclass
-class Current(_Deferred):
-    """The lazy sum of branches that one neuron layer will integrate, behind a BatchNorm or not."""
+class Current(Deferred):
+    """The lazy sum of branches that one neuron layer integrates, with or without a BatchNorm."""
 
-    engine: FoldedEngine
+    options: FoldedOptions
     branches: list[Branch]
     norm: Norm | None = None
 
     def dim(self) -> int:
+        """Return the number of dimensions, as of the tensor that this stands for."""
         return self.branches[0].train.dim()
 
     def as_current(self) -> Current:
         return self
 
     def terms(self) -> list[Branch]:
-        """The branches as terms of a larger sum, this current's BatchNorm moved into its own."""
+        """Return the branches as terms of a larger sum; a BatchNorm becomes its branch's own."""
         if self.norm is None:
             return self.branches
         if len(self.branches) != 1 or self.branches[0].linear is None:
             raise TypeError("a BatchNorm inside a sum must stand behind one weight")
         return [replace(self.branches[0], norm=self.norm)]
 
-    def fire(self, Vth: Tensor, d: Dynamics) -> Train:
-        """The train of the neuron layer that this current drives; the current is spent by it."""
+    def take_branches(self) -> list[Branch]:
+        """Return the branches, those with a weight first, and forget them.
+
+        Spike trains can then be freed while the branches are summed. Raises `RuntimeError` the
+        second time.
+        """
         if not self.branches:
             raise RuntimeError("a current drives one neuron layer; this one has fired already")
         branches = sorted(self.branches, key=lambda branch: branch.linear is None)
-        self.branches.clear()  # so that trains die as soon as they are summed
-        fired = Unit(self.engine, branches, self.norm, Vth, d).fire()
-        return Train(self.engine, *fired, binary=True)
+        self.branches.clear()
+        return branches
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """A side for both directions where one is given, as torch takes it."""
-    sides = (value,) if isinstance(value, int) else tuple(value)
-    return sides * 2 if len(sides) == 1 else sides
+def channels_last(a: Tensor) -> Tensor:
+    """Return `a` in channels-last memory format if it has four dimensions."""
+    return a.contiguous(memory_format=torch.channels_last) if a.dim() == 4 else a
 
 
 def _sum(steps: Tensor, dtype: torch.dtype) -> Tensor:
-    """`sum_t` of `(T, ...)`; several times as fast as `sum(0)` of a narrow type on a CPU."""
+    """Return `sum_t` of `(T, ...)`; on a CPU several times as fast as `sum(0)` of a narrow type."""
     total = steps[0].to(dtype)
     for values in steps[1:]:
         total = total + values
     return total
-
-
-def _mask(like: Tensor, p: float) -> tuple[Tensor, float]:
-    """A random mask, bool, of the shape and order of `like`, and the probability of a True.
-
-    That is `1 - p` to within 2^-17: each draw of 64 bits makes four, since drawing them one by one
-    took more time than the convolutions.
-    """
-    dropped = min(round(p * 2**16), 2**16 - 1)
-    draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
-    bits = draws.random_(-(2**63), None).view(torch.int16)[: like.numel()]
-    keep = (bits >= dropped - 2**15).as_strided(like.shape, like.stride())
-    return keep, 1 - dropped / 2**16
-
-
-def channels_last(a: Tensor) -> Tensor:
-    """`a`, channels last in memory where it has four dimensions."""
-    return a.contiguous(memory_format=torch.channels_last) if a.dim() == 4 else a
-
-
-def _train(x: Train | Current, name: str) -> Train:
-    if not isinstance(x, Train):
-        raise TypeError(
-            f"the folded engine needs a neuron before {name}, not another linear map; "
-            "use the unrolled engine for this network"
-        )
-    return x
-
-
-def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
-    if isinstance(padding, str):
-        raise TypeError(f"the folded engine needs padding in numbers, not {padding!r}")
-    x, linear = _train(x, "conv2d"), Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups)
-    return Current(x.engine, [Branch(x, linear, weight, bias)])
-
-
-def _linear(x, weight, bias=None) -> Current:
-    return Current(x.engine, [Branch(_train(x, "linear"), Linear(), weight, bias)])
-
-
-def _batch_norm(
-    x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
-) -> Current:
-    current = x.as_current()
-    if current.norm is not None:
-        raise TypeError(
-            "a BatchNorm straight behind another: the folded engine needs a neuron between"
-        )
-    norm = Norm(running_mean, running_var, weight, bias, training, momentum, eps)
-    return Current(current.engine, current.branches, norm)
-
-
-def _dropout(x, p=0.5, training=True, inplace=False) -> Train:
-    return _train(x, "dropout").drop(p) if training and p > 0 else x
-
-
-def _mapped(function):
-    def call(x, *args, **kwargs):
-        return _train(x, function.__name__).map(lambda a: function(a, *args, **kwargs))
-
-    return call
-
-
-_FUNCTIONS = {
-    F.conv2d: _conv2d,
-    F.linear: _linear,
-    F.batch_norm: _batch_norm,
-    F.dropout: _dropout,
-    **{f: _mapped(f) for f in (F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten)},
-}

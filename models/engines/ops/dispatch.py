@@ -1,4 +1,4 @@
-"""The passes of the folded engine over whole currents: eager, or fused by a compiler."""
+"""Choose the implementation of the folded engine's passes: eager, or fused by a compiler."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models import dynamics
-from models.engines.ops import native
+from models.engines.ops import native, reference
 from models.engines.ops.native_build import CompilerError
 
-# Below this many elements a compiled call costs more than what it computes; it also keeps the heads
-# of the networks, whose shapes are their own, from being compiled.
+# Below this many elements the overhead of a compiled call exceeds its gain. The limit also keeps
+# the heads of the networks, which have shapes of their own, from being compiled.
 SMALL = 1 << 17
 
 
 class Kernels(NamedTuple):
-    """The functions of `dynamics` that read a whole current."""
+    """The functions of `reference` in one of their implementations."""
 
-    fold: Callable = dynamics.fold
-    spikes: Callable = dynamics.spikes
-    means: Callable = dynamics.means
-    statistics_: Callable = dynamics.statistics_
-    add_: Callable = dynamics.add_by_step_
-    covariance: Callable = dynamics.covariance
-    recode: Callable = dynamics.recode
+    fold: Callable = reference.fold
+    spikes: Callable = reference.spikes
+    means: Callable = reference.means
+    statistics_: Callable = reference.statistics_
+    add_: Callable = reference.add_by_step_
+    covariance: Callable = reference.covariance
+    recode: Callable = reference.recode
 
 
 def compiled(device: torch.device) -> Kernels:
-    """The same functions, fused: our own C++ on a CPU, torch's compiler elsewhere.
+    """Return fused passes: `native` on a CPU, torch.compile on other devices.
 
-    Raises `CompilerError`, its message one line, where there is no working compiler.
+    Raises `CompilerError`, whose message is one line, if there is no working compiler.
     """
     if device.type == "cpu":
         native.verify()
@@ -50,14 +49,14 @@ def compiled(device: torch.device) -> Kernels:
 
 
 def by_torch() -> Kernels:
-    """The functions by `torch.compile`, each compiled once for all batch and layer sizes."""
+    """Return the passes fused by torch.compile, each compiled once for all sizes."""
     return Kernels(
-        fold=_fused(dynamics.fold),
-        spikes=_fused(dynamics.spikes),
-        means=_fused(dynamics.means),
-        statistics_=_statistics(_fused(dynamics.centre_, dynamics.centre_by_step_)),
-        add_=_fused(dynamics.add_, dynamics.add_by_step_),
-        covariance=_fused(dynamics.covariance),
+        fold=_fused(reference.fold),
+        spikes=_fused(reference.spikes),
+        means=_fused(reference.means),
+        statistics_=_statistics(_fused(reference.centre_, reference.centre_by_step_)),
+        add_=_fused(reference.add_, reference.add_by_step_),
+        covariance=_fused(reference.covariance),
     )
 
 
@@ -71,11 +70,11 @@ def _fused(function: Callable, eager: Callable | None = None) -> Callable:
 
 
 def _statistics(centre_: Callable) -> Callable:
-    """`dynamics.statistics_` with another way of centring; its sums are torch's own one pass."""
+    """Return `reference.statistics_` with another implementation of `centre_`."""
 
-    def statistics_(y: Tensor, centres: bool) -> dynamics.Statistics:
-        channels = dynamics.channel_statistics(y.flatten(0, 1))
-        return dynamics.Statistics(*channels, centre_(y) if centres else None)
+    def statistics_(y: Tensor, centre: bool) -> reference.Statistics:
+        channels = reference.channel_statistics(y.flatten(0, 1))
+        return reference.Statistics(*channels, centre_(y) if centre else None)
 
     return statistics_
 

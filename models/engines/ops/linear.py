@@ -1,7 +1,7 @@
-"""The linear maps that carry a weight, each with its two gradients as plain functions.
+"""The linear maps with a weight, each with its two gradients as plain functions.
 
-Nothing here knows of time: a map takes a batch of any size, which the folded engine fills with
-`T*N` rows in the forward pass and `N` in the backward pass.
+A map takes a batch of any size B: `T*N` in the folded engine's forward pass, `N` in its backward
+pass.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
-# Of the patches that are made at a time: 32 MiB in bf16.
+# Limit on the patches that are in memory at a time: 32 MiB in bf16.
 PATCH_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Linear:
-    """`y = p W^T + b` for rows `p` of shape `(B, in)`."""
+    """`y = p W^T + b` for `p` of shape `(B, in)`."""
 
     def __call__(self, p: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(p, weight, bias)
 
     def weight_grad(self, dy: Tensor, p: Tensor, shape: torch.Size) -> Tensor:
-        """Gradient at the weight, summed over the batch."""
+        """Return the gradient of the weight, summed over the batch."""
         return dy.t() @ p
 
     def input_grad(self, dy: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        """Gradient at the input, `L^T(dy)`."""
+        """Return the gradient at the input, the adjoint map of `dy`."""
         return dy @ weight
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Convolution of `p` `(B, in, H, W)`, its options those of `torch.nn.functional.conv2d`."""
+    """Convolution of `p` `(B, in, H, W)` with the options of `torch.nn.functional.conv2d`."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -45,29 +45,29 @@ class Conv2d:
     groups: int
 
     def __call__(self, p: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self._tiled(p) and self._values(p, weight.shape) <= 16:
+        if self._tiled(p) and self._output_pixels(p, weight.shape) <= 16:
             return self.by_patches(p, weight, bias)
         return F.conv2d(p, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def by_patches(self, p: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution as one matrix product over its patches (its slow or fast twin)."""
+        """Return the convolution, computed as a matrix product over its patches."""
         W = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)  # (out, K)
-        y = p.new_empty(len(p), *self._map(p, weight.shape), len(weight))
+        y = p.new_empty(len(p), *self._output_size(p, weight.shape), len(weight))
         for part, patches in self._patches(p, weight.shape):
             torch.mm(patches, W.t(), out=y[part].view(len(patches), -1))
         y = y.permute(0, 3, 1, 2)
         return y if bias is None else y.add_(bias.view(-1, 1, 1))
 
     def weight_grad(self, dy: Tensor, p: Tensor, shape: torch.Size) -> Tensor:
-        """Gradient at the weight, summed over the batch."""
-        if self._tiled(p) and self._values(p, shape) <= 64:
+        """Return the gradient of the weight, summed over the batch."""
+        if self._tiled(p) and self._output_pixels(p, shape) <= 64:
             return self.weight_grad_by_patches(dy, p, shape)
         return conv_grad.conv2d_weight(
             p, shape, dy, self.stride, self.padding, self.dilation, self.groups
         )
 
     def weight_grad_by_patches(self, dy: Tensor, p: Tensor, shape: torch.Size) -> Tensor:
-        """`weight_grad` as one matrix product over the patches (its slow or fast twin)."""
+        """Return `weight_grad`, computed as a matrix product over the patches."""
         rows = dy.permute(0, 2, 3, 1)  # (B, H', W', out)
         parts = [
             rows[part].reshape(len(patches), -1).t() @ patches
@@ -79,17 +79,18 @@ class Conv2d:
         return total.view(out, *size, channels).permute(0, 3, 1, 2)
 
     def input_grad(self, dy: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-        """Gradient at the input, `L^T(dy)`."""
+        """Return the gradient at the input, the adjoint map of `dy`."""
         return conv_grad.conv2d_input(
             shape, weight, dy, self.stride, self.padding, self.dilation, self.groups
         )
 
     def _patches(self, p: Tensor, shape: torch.Size) -> Iterator[tuple[slice, Tensor]]:
-        """The windows `(B'*H'*W', K)` of `p` under a weight of this shape, a part of B at a time.
+        """Yield slices of the batch, each with its patches `(B'*H'*W', K)`.
 
-        K is kernel height, width, channel: in channels-last memory a window's row is one run.
+        K runs over kernel height, kernel width and channel: in channels-last memory, one row of a
+        window is contiguous.
         """
-        (h, w), (H, W) = shape[2:], self._map(p, shape)
+        (h, w), (H, W) = shape[2:], self._output_size(p, shape)
         pad_h, pad_w = self.padding
         padded = F.pad(p, (pad_w, pad_w, pad_h, pad_h)).permute(0, 2, 3, 1).contiguous()
         image, row, pixel, _ = padded.stride()
@@ -101,26 +102,26 @@ class Conv2d:
             part = slice(first, min(first + step, len(p)))
             yield part, windows[part].reshape(-1, h * w * p.shape[1])
 
-    def _map(self, p: Tensor, shape: torch.Size) -> tuple[int, int]:
-        """Height and width of the output for the input `p` and a weight of this shape."""
+    def _output_size(self, p: Tensor, shape: torch.Size) -> tuple[int, int]:
+        """Return height and width of the output for a weight of this shape."""
         sides = zip(p.shape[2:], shape[2:], self.stride, self.padding, self.dilation, strict=True)
         H, W = ((side + 2 * pad - gap * (k - 1) - 1) // s + 1 for side, k, s, pad, gap in sides)
         return H, W
 
-    def _values(self, p: Tensor, shape: torch.Size) -> int:
-        H, W = self._map(p, shape)
+    def _output_pixels(self, p: Tensor, shape: torch.Size) -> int:
+        H, W = self._output_size(p, shape)
         return H * W
 
     def _tiled(self, p: Tensor) -> bool:
-        # AMX tiles: over small maps oneDNN's convolutions run at a fraction of the matrix rate
-        # (512 channels at 4x4, 160 images: forward 13.5 ms against 6.3 by patches, weight gradient
-        # 45 against 8; at 8x8 only the weight gradient gains, 13.6 against 10; at 16x16 neither).
-        # Processors without tiles, and GPUs, were measured the other way round.
+        # With AMX tiles, oneDNN's convolutions over small maps run at a fraction of the speed of
+        # matrix products (512 channels at 4x4, 160 images: forward 13.5 ms, by patches 6.3 ms;
+        # weight gradient 45 and 8 ms; at 8x8 only the weight gradient gains, 13.6 and 10 ms; at
+        # 16x16 neither). On processors without tiles, and on GPUs, patches were slower.
         bf16 = p.dtype == torch.bfloat16 and p.device.type == "cpu"
         return bf16 and self.groups == 1 and has_tiles()
 
 
 @functools.cache
 def has_tiles() -> bool:
-    """Whether this processor has AMX bf16 tiles."""
+    """Return whether this processor has AMX bf16 tiles."""
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()

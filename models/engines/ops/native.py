@@ -1,8 +1,8 @@
-"""The passes of `dynamics` over whole currents on a CPU, from C++: `native.cpp`, compiled once.
+"""The passes of `reference` on a CPU, in C++: `native.cpp`, compiled at first use.
 
 Measured on 2 cores (Intel, AMX; a current of 10.5 M elements, T = 20; `benchmarks/passes.py`):
-firing in bf16 took 5.4 ms, torch.compile of the same equations 15.1, eager torch 34.7; in float32
-7.0, 9.7 and 35.7. Compiling takes a second where torch's compiler takes half a minute.
+`fold` in bf16 took 5.4 ms, torch.compile of the same equations 15.1 ms, eager torch 34.7 ms; in
+float32 7.0, 9.7 and 35.7 ms. Compiling takes a second, with torch.compile half a minute.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import dynamics
-from models.dynamics import Affine, Dynamics, Folded, Statistics
-from models.engines.ops import native_build
+from models.dynamics import Dynamics
+from models.engines.ops import native_build, reference
 from models.engines.ops.native_build import CompilerError
+from models.engines.ops.reference import Affine, Folded, Statistics
 from models.setting import NeuronSetting
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -46,51 +46,49 @@ def library() -> ctypes.CDLL:
 
 @functools.cache
 def verify() -> None:
-    """Fire a small current and compare with the eager twin.
+    """Compare the compiled `fold` with the reference on a small current.
 
-    Raises `CompilerError` where they differ, and what `library` raises.
+    Raises `CompilerError` where the results differ or `library` fails.
     """
     d = Dynamics.leaky_integrate_and_fire(NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25))
     cpu = {"dtype": torch.float32, "device": "cpu"}
-    y, Vth = (
-        torch.linspace(-1, 4, 3 * 40 * 24, **cpu).sin().view(3, 40, 24),
-        torch.tensor(0.5, **cpu),
-    )
+    y = torch.linspace(-1, 4, 3 * 40 * 24, **cpu).sin().view(3, 40, 24)
+    Vth = torch.tensor(0.5, **cpu)
     for dtype in (torch.float32, torch.bfloat16):
         arguments = (None, None, Vth, d, dtype)
-        theirs = dynamics.fold(y.to(dtype), *arguments)
-        mine = fold(y.to(dtype, copy=True), *arguments)
-        if not all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True)):
+        expected = reference.fold(y.to(dtype), *arguments)
+        actual = fold(y.to(dtype, copy=True), *arguments)
+        if not all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True)):
             raise CompilerError("its code computes other spikes than torch; set CXX to another")
 
 
 def _call(name: str, types: tuple[torch.dtype, ...], *arguments) -> None:
-    """Call a pass for these types; tensors stand for where their values lie."""
+    """Call a pass for these types; a tensor is passed as the address of its values."""
     suffix = "_".join(str(dtype).removeprefix("torch.") for dtype in types)
     native_build.call(library(), f"{name}_{suffix}", _SIGNATURES[name], *arguments)
 
 
-def _offered(y: Tensor, *like_it: Tensor) -> bool:
-    """Whether the passes take these currents: float32 or bf16, each in one piece of memory."""
+def _supported(y: Tensor, *others: Tensor) -> bool:
+    """Return whether the passes take these currents: contiguous, on the CPU, float32 or bf16."""
     known = y.dtype in (torch.float32, torch.bfloat16) and y.device.type == "cpu"
     return known and all(
-        a.is_contiguous() and a.shape == y.shape and a.dtype == y.dtype for a in (y, *like_it)
+        a.is_contiguous() and a.shape == y.shape and a.dtype == y.dtype for a in (y, *others)
     )
 
 
-def _fires(y: Tensor, d: Dynamics, dtype: torch.dtype) -> bool:
-    """Whether `fold` takes this current, to spikes of this type."""
+def _can_fold(y: Tensor, d: Dynamics, dtype: torch.dtype) -> bool:
+    """Return whether `fold` supports this current with spikes of this type."""
     into = dtype in (y.dtype, torch.bfloat16)
-    return _offered(y) and into and d.timesteps <= torch.iinfo(torch.int16).max
+    return _supported(y) and into and d.timesteps <= torch.iinfo(torch.int16).max
 
 
 def spikes(
     y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype
 ) -> Tensor:
-    """See `dynamics.spikes`; the spikes may take the memory of `y`."""
-    if not _fires(y, d, dtype):
-        return dynamics.spikes(y, affine, Vth, d, dtype)
-    train = _place(y, d, dtype)
+    """See `reference.spikes`."""
+    if not _can_fold(y, d, dtype):
+        return reference.spikes(y, affine, Vth, d, dtype)
+    train = _spike_memory(y, d, dtype)
     _fold(y, None, affine, Vth, d, train, *(None,) * 6)
     return train
 
@@ -103,12 +101,12 @@ def fold(
     d: Dynamics,
     dtype: torch.dtype,
 ) -> Folded:
-    """See `dynamics.fold`; the spikes may take the memory of `y`."""
-    if not _fires(y, d, dtype):
-        return dynamics.fold(y, mean, affine, Vth, d, dtype)
+    """See `reference.fold`."""
+    if not _can_fold(y, d, dtype):
+        return reference.fold(y, mean, affine, Vth, d, dtype)
     small, shape = d.timesteps < 256, y.shape[-2:]
     same = _single(y) or d.uniform
-    train = _place(y, d, dtype)
+    train = _spike_memory(y, d, dtype)
     count = torch.empty(shape, dtype=torch.uint8 if small else torch.int16, device=y.device)
     mean_u = torch.empty(shape, dtype=dtype, device=y.device)
     mean_v = None if same else torch.empty(shape, dtype=dtype, device=y.device)
@@ -118,19 +116,19 @@ def fold(
     return Folded(train, count, mean_u, mean_v, inside, above)
 
 
-def _place(y: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor:
-    """Where the spikes go: over the current itself where they are of its size."""
+def _spike_memory(y: Tensor, d: Dynamics, dtype: torch.dtype) -> Tensor:
+    """Return memory for the spikes: that of the current where they have its type."""
     if not _single(y) and y.dtype == dtype:
         return y
     return torch.empty((d.timesteps, *y.shape[-2:]), dtype=dtype, device=y.device)
 
 
 def _single(y: Tensor) -> bool:
-    """Whether a current has one step: the same at every t, or T = 1. Its means are all `y`."""
+    """Return whether a current has a single step (static, or T = 1): its means are `y` itself."""
     return y.dim() == 2 or len(y) == 1
 
 
-def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *left: Tensor | None) -> None:
+def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *outputs: Tensor | None) -> None:
     M, C = y.shape[-2:]
     steps = 1 if _single(y) else d.timesteps
     weights = None
@@ -156,50 +154,50 @@ def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *left: Tensor | None
         Vth.item(),
         (d.ceiling * Vth).item(),
         d.decay == d.gain == 1.0,
-        d.closed,
+        d.interval_closed,
         *channels,
         train,
-        *left,
+        *outputs,
     )
 
 
-def statistics_(y: Tensor, centres: bool) -> Statistics:
-    """See `dynamics.statistics_`."""
-    if not _offered(y):
-        return dynamics.statistics_(y, centres)
+def statistics_(y: Tensor, centre: bool) -> Statistics:
+    """See `reference.statistics_`."""
+    if not _supported(y):
+        return reference.statistics_(y, centre)
     like = {"dtype": torch.float32, "device": y.device}
-    time_mean = torch.empty(y.shape[1:], **like) if centres else None
+    time_mean = torch.empty(y.shape[1:], **like) if centre else None
     mean, var = torch.empty(y.shape[2], **like), torch.empty(y.shape[2], **like)
-    _call("statistics", (y.dtype,), y, time_mean, mean, var, *y.shape, centres)
+    _call("statistics", (y.dtype,), y, time_mean, mean, var, *y.shape, centre)
     return Statistics(mean, var, time_mean)
 
 
 def add_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> None:
-    """See `dynamics.add_`."""
+    """See `reference.add_`."""
     packed = a.dtype == torch.uint8 and a.shape == y.shape and a.is_contiguous()
-    if not (_offered(y) and packed) and not _offered(y, a):
-        return dynamics.add_by_step_(y, a, scale, shift)
+    if not (_supported(y) and packed) and not _supported(y, a):
+        return reference.add_by_step_(y, a, scale, shift)
     C = y.shape[-1]
     scale, shift = (None if v is None else v.float().contiguous() for v in (scale, shift))
     _call("add", (y.dtype, a.dtype), y, a, scale, scale.numel(), shift, y.numel() // C, C)
 
 
 def recode(spikes: Tensor, dtype: torch.dtype) -> Tensor:
-    """See `dynamics.recode`."""
+    """See `reference.recode`."""
     kinds = {spikes.dtype, dtype} - {torch.uint8}
     if len(kinds) != 1 or not kinds <= {torch.float32, torch.bfloat16}:
-        return dynamics.recode(spikes, dtype)
+        return reference.recode(spikes, dtype)
     result = torch.empty_like(spikes, dtype=dtype)  # in the same order in memory
     if spikes.device.type != "cpu" or result.stride() != spikes.stride():
-        return dynamics.recode(spikes, dtype)
+        return reference.recode(spikes, dtype)
     _call("recode", (spikes.dtype, dtype), spikes, result, spikes.numel())
     return result
 
 
 def covariance(y: Tensor, q: Tensor) -> Tensor:
-    """See `dynamics.covariance`."""
-    if not _offered(y, q):
-        return dynamics.covariance(y, q)
+    """See `reference.covariance`."""
+    if not _supported(y, q):
+        return reference.covariance(y, q)
     C = y.shape[-1]
     result = torch.empty(C, dtype=torch.float32, device=y.device)
     _call("covariance", (y.dtype,), y, q, result, y.numel() // C, C)

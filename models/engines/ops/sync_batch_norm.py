@@ -1,11 +1,11 @@
-"""BatchNorm over all processes of torch's default group (`--sync_bn`): sums, and their gradient.
+"""BatchNorm over all ranks of torch's default process group (`--sync_bn`), and its gradient.
 
-A batch of n values a channel has the moments `m = <y>` and `s = <y^2>`; those of a batch that
-several processes share are averages over them, each by its own n, since shares may differ:
+Rank r has n_r values per channel with the moments `m_r = <y>` and `s_r = <y^2>`. The moments of the
+whole batch are averages weighted by n_r, since ranks may have batches of different size:
 
     n = sum n_r,   m = sum n_r m_r / n,   s = sum n_r s_r / n,   var = s - m^2
 
-They travel in float64, where the difference is safe. Without a group every sum is its own part.
+They are exchanged in float64, in which the difference loses no digits that matter.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-Sum = Callable[..., tuple[Tensor, ...]]
+Reduction = Callable[..., tuple[Tensor, ...]]
 
 
-def alone(*parts: Tensor) -> tuple[Tensor, ...]:
-    """The parts as they are: what a process has to add up with nobody."""
+def local(*parts: Tensor) -> tuple[Tensor, ...]:
+    """Return the parts unchanged: the reduction of a rank that normalises its own batch."""
     return parts
 
 
-def over_processes(*parts: Tensor) -> tuple[Tensor, ...]:
-    """Each of the `parts`, of one type, summed over all processes in a single exchange."""
-    if not _several():
+def all_reduce_sum(*parts: Tensor) -> tuple[Tensor, ...]:
+    """Sum each of the `parts`, tensors of one type, over all ranks in a single all-reduce."""
+    if not _several_ranks():
         return parts
     packed = torch.cat([part.flatten() for part in parts])
     dist.all_reduce(packed)
@@ -38,35 +38,43 @@ def over_processes(*parts: Tensor) -> tuple[Tensor, ...]:
     return tuple(piece.view_as(part) for piece, part in zip(pieces, parts, strict=True))
 
 
-def statistics(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance and count of a batch, of which this process has seen `count` values.
+def all_reduce_statistics(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, biased variance and count of the whole batch from those of this rank.
 
-    `mean` and `var` `(C,)` are those of its own values; the count is 0-dim, float64.
+    `mean` and `var` are `(C,)`; the returned count is 0-dim, float64.
     """
     m, n = mean.double(), torch.full((), count, dtype=torch.float64, device=mean.device)
-    m, s, n = over_processes(n * m, n * (var.double() + m * m), n)
+    m, s, n = all_reduce_sum(n * m, n * (var.double() + m * m), n)
     m, s = m / n, s / n
     return m.to(mean.dtype), (s - m * m).clamp_(min=0).to(var.dtype), n
 
 
-def follow(
-    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, count, momentum: float
+def update_running_statistics(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    count: int | Tensor,
+    momentum: float,
 ) -> None:
-    """Move the running statistics towards those of a batch of `count`; the variance unbiased."""
+    """Update running statistics in place from a batch of `count` values per channel.
+
+    `var` is biased; the running variance follows the unbiased one.
+    """
     unbiased = var * (count / (count - 1))
     running_mean.lerp_(mean.to(running_mean.dtype), momentum)
     running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
-class BatchNormOverProcesses(TorchFunctionMode):
-    """Makes `F.batch_norm` on tensors, where it takes batch statistics, take those of all."""
+class SyncBatchNormMode(TorchFunctionMode):
+    """Within this mode, `F.batch_norm` on tensors takes batch statistics over all ranks."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        function = _batch_norm if func is F.batch_norm and _several() else func
+        function = _batch_norm if func is F.batch_norm and _several_ranks() else func
         return function(*args, **(kwargs or {}))
 
 
-def _several() -> bool:
+def _several_ranks() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -80,9 +88,9 @@ def _batch_norm(
         own_var, own_mean = torch.var_mean(
             x.to(torch.promote_types(x.dtype, torch.float32)), dims, correction=0
         )
-        mean, var, count = statistics(own_mean, own_var, x.numel() // x.shape[1])
+        mean, var, count = all_reduce_statistics(own_mean, own_var, x.numel() // x.shape[1])
         if running_mean is not None:
-            follow(running_mean, running_var, mean, var, count, momentum)
+            update_running_statistics(running_mean, running_var, mean, var, count, momentum)
     return _Normalise.apply(x, weight, bias, mean, torch.rsqrt(var + eps))
 
 
@@ -91,7 +99,8 @@ class _Normalise(Function):
 
     dx = gamma/sigma * (g - <g> - xh * <g * xh>),  dgamma = sum g * xh,  dbeta = sum g
 
-    with means `<.>` over all processes, and sums over one: those are averaged like all gradients.
+    The means `<.>` run over all ranks. The sums run over this rank alone, because gradients are
+    averaged over ranks afterwards.
     """
 
     @staticmethod
@@ -109,7 +118,7 @@ class _Normalise(Function):
         xh = (x - _channels(mean, x)) * _channels(inv_std, x)
         dbeta, dgamma = g.sum(dims, dtype=mean.dtype), (g * xh).sum(dims)
         count = mean.new_full((), x.numel() // x.shape[1])
-        total, dot, count = over_processes(dbeta, dgamma, count)
+        total, dot, count = all_reduce_sum(dbeta, dgamma, count)
         g = g - _channels(total / count, x) - xh * _channels(dot / count, x)
         dx = (g * _channels(gamma * inv_std, x)).to(x.dtype)
         return dx, dgamma.to(gamma.dtype), dbeta.to(gamma.dtype), None, None

@@ -29,13 +29,13 @@ def test_unknown_values_are_named(value: dict) -> None:
 
 def test_the_approximate_engine_says_so() -> None:
     choice = choose(4, CPU, engine="rate")
-    assert "APPROXIMATE" in choice.line() and choice.folded.approximate
+    assert "APPROXIMATE" in choice.line() and choice.training.approximate
 
 
 def test_bf16_falls_back_with_a_line(monkeypatch) -> None:
     monkeypatch.setattr(select, "has_bf16", lambda device: False)
     choice = choose(4, CPU, precision="bf16")
-    assert choice.precision == "fp32" and choice.folded.dtype is None
+    assert choice.precision == "fp32" and choice.training.dtype is None
     assert len(choice.notes) == 1 and "--precision bf16" in choice.notes[0]
 
 
@@ -46,7 +46,7 @@ def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
     monkeypatch.setattr(select, "compiled", fail)
     choice = choose(4, CPU, compile="on")
     assert not choice.compiled and choice.notes == (
-        "--compile on: no working compiler (no g++); going on without",
+        "--compile on: no working compiler (no g++); continuing without",
     )
 
 

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import NeuronSetting
-from models.engines import unrolled
-from models.engines.folded import spike_train as folded_module
-from models.engines.folded.spike_train import FoldedEngine, channels_last
+from models.engines.folded import FoldedEngine
+from models.engines.folded.spike_train import channels_last
 from models.engines.ops.dispatch import Kernels
+from models.engines.ops.dropout_mask import draw_mask
+from models.engines.unrolled import UnrolledEngine
 from models.network import SpikingNetwork
 from models.neuron import IFNeuron, LIFNeuron
 from models.preresnet import Bottleneck, PreActResNet
@@ -119,12 +120,11 @@ def test_rate_engine_keeps_all_but_convolution_weights_exact() -> None:
             assert F.cosine_similarity(approximate.grads[key].flatten(), grad.flatten(), 0) > 0.9
 
 
-def test_dropout_is_close(monkeypatch) -> None:
-    monkeypatch.setattr(folded_module, "_mask", torch_mask)  # the one that the twin will draw
+def test_dropout_is_close() -> None:
     model = network("vgg.vgg11_lif", 8, dropout=0.1)
     x = images("vgg.vgg11_lif", 8, 3)
     twin = copy.deepcopy(model)
-    model.configure(engine="folded")
+    model.configure(engine="folded", draw_mask=torch_mask)
     twin.configure(engine="unrolled")
     torch.manual_seed(3)
     folded = step(model, x)
@@ -175,7 +175,7 @@ def test_padding_in_words_is_named() -> None:
 
 
 def test_almost_certain_dropout_drops() -> None:
-    keep, kept = folded_module._mask(torch.zeros(1000), 0.999999)
+    keep, kept = draw_mask(torch.zeros(1000), 0.999999)
     assert kept == 2**-16 and keep.sum() < 5
 
 
@@ -187,7 +187,7 @@ def torch_mask(like: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:
 def test_masks_keep_their_share(p: float) -> None:
     torch.manual_seed(1)
     like = channels_last(torch.zeros(40, 10, 25, 25))
-    keep, kept = folded_module._mask(like, p)
+    keep, kept = draw_mask(like, p)
     assert kept == pytest.approx(1 - p, abs=2**-17) and keep.stride() == like.stride()
     bits = keep.permute(0, 2, 3, 1).flatten().double()  # in the order of drawing
     for part in (bits, *bits.view(-1, 4).t()):
@@ -269,10 +269,9 @@ def test_misuse_is_named() -> None:
 def test_neurons_straight_on_the_input(norm: nn.Module) -> None:
     frames = torch.rand(2, 4, 3, 5, 5, dtype=torch.float64)
     grads = []
-    for engine in (FoldedEngine(4, Kernels()), unrolled):
+    for engine in (FoldedEngine(4, Kernels()), UnrolledEngine(4)):
         layer = nn.Sequential(copy.deepcopy(norm), LIFNeuron(NeuronSetting(4, Vth=0.02))).double()
-        x = engine.present(frames) if engine is not unrolled else unrolled.present(frames, 4)
-        rates = engine.readout(layer(x), layer[1].dynamics)
+        rates = engine.readout(layer(engine.present(frames)), layer[1].dynamics)
         rates.square().sum().backward()
         grads.append([p.grad for p in layer.parameters()])
     for mine, theirs in zip(*grads, strict=True):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import NeuronSetting, dynamics
-from models.dynamics import Affine, Dynamics
-from models.engines.folded.spike_train import FoldedEngine
-from models.engines.ops import dispatch
+from models import NeuronSetting
+from models.dynamics import Dynamics
+from models.engines.folded import FoldedEngine
+from models.engines.ops import dispatch, reference
 from models.engines.ops.dispatch import CompilerError, Kernels, by_torch
+from models.engines.ops.reference import Affine
 from tests.models.networks import images, network
 
 CPU = torch.device("cpu")
@@ -54,11 +55,11 @@ def draw(timesteps: int, rows: int, channels: int):
 def test_a_current_may_be_centred_beforehand(d: Dynamics) -> None:
     y, affine = draw(3, 40, 8)
     y, affine = y.double(), Affine(*(a.double() for a in affine))
-    whole = dynamics.fold(y, None, affine, Vth.double(), d, torch.float64)
-    mean = dynamics.centre_(y)
+    whole = reference.fold(y, None, affine, Vth.double(), d, torch.float64)
+    mean = reference.centre_(y)
     assert y.mean(0).abs().max() < 1e-14
     torch.testing.assert_close(
-        dynamics.fold(y, mean, affine, Vth.double(), d, torch.float64), whole
+        reference.fold(y, mean, affine, Vth.double(), d, torch.float64), whole
     )
 
 
@@ -67,7 +68,7 @@ def test_statistics_are_those_of_all_rows() -> None:
     y = y.double() + 100
     expected = torch.var_mean(y, (0, 1), correction=0)
     centred, time_mean = y - y.mean(0), y.mean(0)
-    found = dynamics.statistics_(y, centres=True)
+    found = reference.statistics_(y, centre=True)
     torch.testing.assert_close((found.var, found.mean), expected)
     torch.testing.assert_close((y, found.time_mean), (centred, time_mean))
 
@@ -84,25 +85,25 @@ def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
         y, affine = draw(3, rows, channels)
         y = y.to(dtype)
         actual = fused.spikes(y.clone(), affine, Vth, d, dtype)
-        assert torch.equal(actual, dynamics.spikes(y, affine, Vth, d, dtype))
+        assert torch.equal(actual, reference.spikes(y, affine, Vth, d, dtype))
         mine, theirs = y.clone(), y.clone()
         actual, expected = (k.statistics_(a, True) for k, a in ((fused, mine), (Kernels(), theirs)))
         torch.testing.assert_close(actual, expected, **close)
         torch.testing.assert_close(mine, theirs, **close)
-        means = fused.means(y, affine, d, dtype), dynamics.means(y, affine, d, dtype)
+        means = fused.means(y, affine, d, dtype), reference.means(y, affine, d, dtype)
         torch.testing.assert_close(*means, **close)
         for train, about in ((y, None), (theirs, expected.time_mean)):
             actual = fused.fold(train.clone(), about, affine, Vth, d, dtype)
-            expected = dynamics.fold(train, about, affine, Vth, d, dtype)
+            expected = reference.fold(train, about, affine, Vth, d, dtype)
             assert torch.equal(actual.spikes, expected.spikes)
             torch.testing.assert_close(actual, expected, **close)
         torch.testing.assert_close(
-            fused.covariance(y, theirs), dynamics.covariance(y, theirs), **close
+            fused.covariance(y, theirs), reference.covariance(y, theirs), **close
         )
         for scale, shift in ((Vth, None), (affine.slope, affine.offset), (affine.slope, None)):
             mine, theirs = y.clone(), y.clone()
             fused.add_(mine, y, scale, shift)
-            dynamics.add_(theirs, y, scale, shift)
+            reference.add_(theirs, y, scale, shift)
             torch.testing.assert_close(mine, theirs, **close)
             once = y.double() * scale.double() + (0 if shift is None else shift.double())
             once = (y.double() + once).to(dtype)  # rounded once, whatever the type
@@ -113,7 +114,7 @@ def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
         assert torch.equal(fused.recode(packed, dtype), actual.spikes)
         mine, theirs = y.clone(), y.clone()
         fused.add_(mine, packed, Vth, None)
-        dynamics.add_(theirs, packed, Vth, None)
+        reference.add_(theirs, packed, Vth, None)
         torch.testing.assert_close(mine, theirs, **close)
 
 
@@ -126,7 +127,7 @@ def test_evaluation_is_the_same_compiled_or_not(name: str, dtype: torch.dtype | 
     outputs = []
     for passes in (Kernels(), dispatch.compiled(CPU)):
         engine = FoldedEngine(4, passes, dtype)
-        model.choice = replace(model.choice, folded=engine)
+        model.choice = replace(model.choice, evaluation=engine)
         with torch.inference_mode():
             outputs.append(model(x))
     assert torch.equal(*outputs)
@@ -143,7 +144,7 @@ def test_shapes_that_are_their_own(fused, timesteps: int) -> None:
     for y in (whole, whole[0]):
         for bn in (affine, None):
             for into in (torch.float32, torch.bfloat16):
-                expected = dynamics.fold(y, None, bn, Vth / 5, d, into)
+                expected = reference.fold(y, None, bn, Vth / 5, d, into)
                 actual = fused.fold(y.clone(), None, bn, Vth / 5, d, into)
                 torch.testing.assert_close(actual.spikes, expected.spikes, rtol=0, atol=0)
                 torch.testing.assert_close(actual.count, expected.count, rtol=0, atol=0)

@@ -7,10 +7,11 @@ import shutil
 import pytest
 import torch
 
-from models import NeuronSetting, dynamics
-from models.dynamics import Affine, Dynamics
-from models.engines.ops import native, native_build
+from models import NeuronSetting
+from models.dynamics import Dynamics
+from models.engines.ops import native, native_build, reference
 from models.engines.ops.native_build import CompilerError
+from models.engines.ops.reference import Affine
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"
@@ -43,7 +44,7 @@ def test_what_is_not_offered_is_eager(monkeypatch) -> None:
     d = Dynamics.integrate_and_fire(NeuronSetting(timesteps=2, Vth=1.0))
     y, Vth = torch.randn(2, 6, 4, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
     arguments = (None, Vth, d, torch.float64)
-    assert torch.equal(native.spikes(y, *arguments), dynamics.spikes(y, *arguments))
+    assert torch.equal(native.spikes(y, *arguments), reference.spikes(y, *arguments))
     native.fold(y, None, *arguments)
     native.statistics_(y.clone(), True)
     native.covariance(y, y)
@@ -65,9 +66,9 @@ def test_other_default_types_change_nothing() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     single = Affine(*(a.float() for a in affine))
-    theirs = dynamics.fold(y, None, single, Vth, d, torch.bfloat16)
+    theirs = reference.fold(y, None, single, Vth, d, torch.bfloat16)
     assert torch.equal(mine.spikes, theirs.spikes)
     torch.testing.assert_close(mine.mean_v, theirs.mean_v, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(
-        statistics.mean, dynamics.channel_statistics(y.flatten(0, 1))[0], rtol=1e-4, atol=1e-4
+        statistics.mean, reference.channel_statistics(y.flatten(0, 1))[0], rtol=1e-4, atol=1e-4
     )

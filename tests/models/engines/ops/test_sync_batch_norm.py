@@ -16,9 +16,9 @@ LAYERS = [(nn.BatchNorm2d(3), (4, 3, 5, 6)), (nn.BatchNorm1d(3), (7, 3))]
 
 
 @pytest.fixture
-def of_several(monkeypatch):
+def of_several_ranks(monkeypatch):
     """Take this process for one of several whose others have no samples."""
-    monkeypatch.setattr(sync_batch_norm, "_several", lambda: True)
+    monkeypatch.setattr(sync_batch_norm, "_several_ranks", lambda: True)
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)
 
 
@@ -27,7 +27,7 @@ def step(layer: nn.Module, x: torch.Tensor, shared: bool) -> list[torch.Tensor]:
     layer, x = copy.deepcopy(layer).to(x.dtype), x.clone().requires_grad_()
     nn.init.uniform_(layer.weight, 0.5, 1.5)
     if shared:
-        with sync_batch_norm.BatchNormOverProcesses():
+        with sync_batch_norm.SyncBatchNormMode():
             z = layer(x)
     else:
         z = layer(x)
@@ -37,7 +37,7 @@ def step(layer: nn.Module, x: torch.Tensor, shared: bool) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("layer, shape", LAYERS, ids=("maps", "rows"))
-def test_a_process_with_all_samples_does_what_torch_does(of_several, layer, shape) -> None:
+def test_a_process_with_all_samples_does_what_torch_does(of_several_ranks, layer, shape) -> None:
     results = []
     for shared in (True, False):
         torch.manual_seed(0)
@@ -46,9 +46,9 @@ def test_a_process_with_all_samples_does_what_torch_does(of_several, layer, shap
         torch.testing.assert_close(mine, torchs, rtol=1e-10, atol=1e-12)
 
 
-def test_the_type_of_the_input_stays(of_several) -> None:
+def test_the_type_of_the_input_stays(of_several_ranks) -> None:
     layer = nn.BatchNorm1d(3)
-    with sync_batch_norm.BatchNormOverProcesses(), torch.autocast("cpu", torch.bfloat16):
+    with sync_batch_norm.SyncBatchNormMode(), torch.autocast("cpu", torch.bfloat16):
         x = nn.functional.linear(torch.randn(8, 3), torch.eye(3).requires_grad_())
         z = layer(x)
     z.float().sum().backward()
@@ -58,9 +58,9 @@ def test_the_type_of_the_input_stays(of_several) -> None:
 
 def test_in_evaluation_nothing_is_summed(monkeypatch) -> None:
     # Without a group, an exchange would fail.
-    monkeypatch.setattr(sync_batch_norm, "_several", lambda: True)
+    monkeypatch.setattr(sync_batch_norm, "_several_ranks", lambda: True)
     layer, x = nn.BatchNorm1d(3).eval(), torch.randn(4, 3)
-    with sync_batch_norm.BatchNormOverProcesses():
+    with sync_batch_norm.SyncBatchNormMode():
         assert torch.equal(layer(x), copy.deepcopy(layer)(x))
 
 
@@ -77,10 +77,10 @@ def test_moments_of_unequal_shares_are_those_of_the_whole(monkeypatch) -> None:
     def add(*given):
         return tuple(a + b for a, b in zip(given, other, strict=True))
 
-    monkeypatch.setattr(sync_batch_norm, "over_processes", keep)
-    sync_batch_norm.statistics(*parts[1])
-    monkeypatch.setattr(sync_batch_norm, "over_processes", add)
-    mean, var, count = sync_batch_norm.statistics(*parts[0])
+    monkeypatch.setattr(sync_batch_norm, "all_reduce_sum", keep)
+    sync_batch_norm.all_reduce_statistics(*parts[1])
+    monkeypatch.setattr(sync_batch_norm, "all_reduce_sum", add)
+    mean, var, count = sync_batch_norm.all_reduce_statistics(*parts[0])
     torch.testing.assert_close(mean, y.double().mean(0), rtol=1e-13, atol=0)
     torch.testing.assert_close(var, y.double().var(0, correction=0), rtol=1e-6, atol=0)
     assert count == 10
@@ -88,7 +88,7 @@ def test_moments_of_unequal_shares_are_those_of_the_whole(monkeypatch) -> None:
 
 def test_without_a_group_sums_are_their_own_parts() -> None:
     parts = torch.ones(2), torch.zeros(3)
-    assert sync_batch_norm.over_processes(*parts) == sync_batch_norm.alone(*parts) == parts
+    assert sync_batch_norm.all_reduce_sum(*parts) == sync_batch_norm.local(*parts) == parts
 
 
 @pytest.mark.parametrize("name", ["preresnet.resnet18_lif", "preresnet_ann.resnet18"])

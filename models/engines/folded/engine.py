@@ -1,0 +1,45 @@
+"""The folded engine: exact DSR gradients from tensors of batch N (docs/method.md, section 4)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from models.dynamics import Dynamics, weighted_mean
+from models.engines.folded import autograd as grad
+from models.engines.folded import torch_functions  # noqa: F401  (importing fills the table)
+from models.engines.folded.options import FoldedOptions
+from models.engines.folded.spike_train import SpikeTrain, channels_last
+
+
+class FoldedEngine(FoldedOptions):
+    """Computes spike trains without a graph over time; the counterpart of `UnrolledEngine`."""
+
+    def forward_context(self, device: torch.device) -> AbstractContextManager:
+        """Return the context in which a network's forward pass runs."""
+        return torch.autocast(device.type, enabled=False)  # spike trains choose their own types
+
+    def present(self, images: Tensor) -> SpikeTrain:
+        """Return the input spike train of images `(N, C, H, W)` or frames `(N, T, C, H, W)`.
+
+        Raises `ValueError` for another shape.
+        """
+        images = images.to(self.dtype or images.dtype)
+        if images.dim() == 4:
+            return SpikeTrain(self, channels_last(images), static=True)
+        if images.dim() != 5 or images.shape[1] != self.timesteps:
+            raise ValueError(
+                f"expected images (N, C, H, W) or frames (N, {self.timesteps}, C, H, W), "
+                f"got {tuple(images.shape)}"
+            )
+        return SpikeTrain(self, channels_last(images.transpose(0, 1).flatten(0, 1)))
+
+    def readout(self, train: SpikeTrain, d: Dynamics) -> Tensor:
+        """Return the representation `sum_t v_t s_t`, `(N, classes)`."""
+        values = train.values.unflatten(0, (self.timesteps, -1)).to(train.amplitude.dtype)
+        representation = train.amplitude * weighted_mean(values, d)
+        if train.handle is None:
+            return representation
+        return grad.Readout.apply(train.handle, representation, d)

@@ -1,0 +1,87 @@
+"""torch's functions on spike trains and currents: the linear maps between two neuron layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from models.engines.folded.spike_train import TORCH_FUNCTIONS, Branch, Current, Norm, SpikeTrain
+from models.engines.ops.linear import Conv2d, Linear
+
+
+def _implements(torch_function: Callable) -> Callable[[Callable], Callable]:
+    """Decorator: enter a function into the table as the implementation of `torch_function`."""
+
+    def enter(function: Callable) -> Callable:
+        TORCH_FUNCTIONS[torch_function] = function
+        return function
+
+    return enter
+
+
+def _spike_train(x: SpikeTrain | Current, name: str) -> SpikeTrain:
+    """Return `x` if it is a spike train; raises `TypeError` for a current."""
+    if not isinstance(x, SpikeTrain):
+        raise TypeError(
+            f"the folded engine needs a neuron before {name}, not another linear map; "
+            "use the unrolled engine for this network"
+        )
+    return x
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width of an option that may be given as one number."""
+    sides = (value,) if isinstance(value, int) else tuple(value)
+    return sides * 2 if len(sides) == 1 else sides
+
+
+@_implements(F.conv2d)
+def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
+    if isinstance(padding, str):
+        raise TypeError(f"the folded engine needs padding in numbers, not {padding!r}")
+    x, linear = (
+        _spike_train(x, "conv2d"),
+        Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups),
+    )
+    return Current(x.options, [Branch(x, linear, weight, bias)])
+
+
+@_implements(F.linear)
+def _linear(x, weight, bias=None) -> Current:
+    return Current(x.options, [Branch(_spike_train(x, "linear"), Linear(), weight, bias)])
+
+
+@_implements(F.batch_norm)
+def _batch_norm(
+    x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+) -> Current:
+    current = x.as_current()
+    if current.norm is not None:
+        raise TypeError(
+            "a BatchNorm straight behind another: the folded engine needs a neuron between"
+        )
+    norm = Norm(running_mean, running_var, weight, bias, training, momentum, eps)
+    return Current(current.options, current.branches, norm)
+
+
+@_implements(F.dropout)
+def _dropout(x, p=0.5, training=True, inplace=False) -> SpikeTrain:
+    return _spike_train(x, "dropout").drop(p) if training and p > 0 else x
+
+
+@_implements(F.avg_pool2d)
+def _avg_pool2d(x, *args, **kwargs) -> SpikeTrain:
+    return _spike_train(x, "avg_pool2d").map(lambda a: F.avg_pool2d(a, *args, **kwargs))
+
+
+@_implements(F.adaptive_avg_pool2d)
+def _adaptive_avg_pool2d(x, output_size) -> SpikeTrain:
+    train = _spike_train(x, "adaptive_avg_pool2d")
+    return train.map(lambda a: F.adaptive_avg_pool2d(a, output_size))
+
+
+@_implements(torch.flatten)
+def _flatten(x, start_dim=0, end_dim=-1) -> SpikeTrain:
+    return _spike_train(x, "flatten").flatten(start_dim, end_dim)
