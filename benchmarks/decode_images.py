@@ -23,7 +23,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe  # noqa: E402
-from imagenet.loaders import FolderLoader, Images, Keys  # noqa: E402
+from imagenet.datasets import BatchKeys, Images  # noqa: E402
+from imagenet.loaders import FolderLoader  # noqa: E402
 from imagenet.transforms import test_transform, train_transform  # noqa: E402
 from utils.datasets.image_folder import open_rgb  # noqa: E402
 from utils.datasets.sharding import test_spans  # noqa: E402
@@ -69,7 +70,7 @@ def _transformed(files: list[str], transform: Callable) -> Callable[[int], objec
 
 def _loader(files: list[str], workers: int, batch: int) -> Callable[[int], object]:
     images = Images([(file, 0) for file in files], train_transform(224), 0, substitute=False)
-    keys = Keys(test_spans(len(files), batch), lambda epoch: np.arange(len(files)))
+    keys = BatchKeys(test_spans(len(files), batch), lambda epoch: np.arange(len(files)))
     loader = FolderLoader(images, keys, single_process(), workers)
 
     def epoch_of_batches(epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""What the flags of a CIFAR script amount to."""
+"""Build a run of the CIFAR scripts from its flags."""
 
 from __future__ import annotations
 
@@ -6,41 +6,64 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from cifar import datasets
 from models import NeuronSetting, UnknownModel, create_model, list_models
 from models.registry import unknown
+from utils.datasets.loader import Batching
+from utils.datasets.sharding import least_batch
 from utils.distributed.world import World
 from utils.runs import resume
 from utils.runs.paths import RunFiles
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
-from utils.training.context import Run, choose_seed, configure
+from utils.training.context import RunContext, choose_seed
+from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags, read_flags
 from utils.training.schedule import Schedule
 
 
-def prepare(args: Namespace, world: World) -> Run:
+def build_context(args: Namespace, world: World) -> RunContext:
     """Read the data and build the network; raises `UserError` before anything is written.
 
-    What needs no data is checked first, since data may be downloaded.
+    Flags that can be checked without the data come first, since data may be downloaded.
     """
-    files = _files(args)
-    setting = _setting(args, world)
-    content = resume.read(args, files, world)
-    args.manualSeed = choose_seed(args.manualSeed, content, world)
-    data = datasets.build_data(args, world)
-    random_state.seed(args.manualSeed)
-    model = _model(args, setting, data, world)
-    schedule = Schedule(args.lr, args.epochs, args.warmup)
-    run = Run(args, world, setting, files, data, model, schedule, content)
-    run.introduce()
-    return run
+    files, setting = _files(args), _setting(args, world)
+    resumed = resume.read(args.resume, files, world, args.evaluate)
+    batching = Batching(
+        args.train_batch,
+        args.test_batch,
+        args.workers,
+        args.sync_bn,
+        choose_seed(args.manualSeed, resumed, world),
+    )
+    data = datasets.build_data(args, batching, world)
+    random_state.seed(batching.seed)
+    with flag_errors("--model"):
+        model = create_model(args.model, setting, data.num_classes, args.dropout)
+        context = RunContext(
+            network=args.model,
+            setting=setting,
+            training=read_flags(TrainingFlags, args),
+            engine=read_flags(EngineFlags, args),
+            distributed=read_flags(DistributedFlags, args),
+            batching=batching,
+            args=dict(vars(args)),
+            files=files,
+            data=data,
+            model=model,
+            schedule=Schedule(args.lr, args.epochs, args.warmup),
+            world=world,
+            resumed=resumed,
+        )
+        context.configure_model()
+    context.print_header()
+    context.check_resumed()
+    return context
 
 
 def _files(args: Namespace) -> RunFiles:
     if Path(args.name).name != args.name:
-        raise UserError(f"--name {args.name}: a suffix of file names, it cannot hold a folder")
+        raise UserError(f"--name {args.name}: a suffix of file names cannot contain a folder")
     return RunFiles(Path(args.checkpoint) / args.dataset, f"{args.model}{args.name}")
 
 
@@ -59,18 +82,9 @@ def _setting(args: Namespace, world: World) -> NeuronSetting:
             f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
             f"{expected}: preresnet is for images, vgg for events"
         )
-    least = 2 if args.sync_bn else 2 * world.size
-    if args.timesteps == 1 and args.train_batch < least:
+    if args.timesteps == 1 and args.train_batch < least_batch(world.size, args.sync_bn):
         raise UserError(
             f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images, "
             "unless they share BatchNorm (--sync_bn)"
         )
     return setting
-
-
-def _model(args: Namespace, setting: NeuronSetting, data: datasets.Data, world: World) -> nn.Module:
-    """Return the network for `data` on the device of `world`, its engine chosen."""
-    with flag_errors("--model"):
-        model = create_model(args.model, setting, data.num_classes, args.dropout)
-        configure(model, args, data, world)
-    return model

@@ -1,4 +1,4 @@
-"""The data sets of the CIFAR scripts, by the names that `--dataset` takes."""
+"""The data sets of the CIFAR scripts, by their names for `--dataset`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from utils.datasets.image_tensors import (
     TrainImages,
     channel_statistics,
 )
-from utils.datasets.loader import Data
+from utils.datasets.loader import Batching, Data
 from utils.datasets.sharding import test_spans, train_spans
 from utils.system.errors import UserError
 
@@ -43,22 +43,21 @@ class Images:
     augmentation: Augmentation
 
 
-def build_data(args: Namespace, world: World) -> Data:
-    """Return the data set `--dataset` names, read from `--path`, as this process's loaders.
+def build_data(args: Namespace, batching: Batching, world: World) -> Data:
+    """Return the data set `--dataset`, read from `--path`, as the loaders of this rank.
 
-    Read from `args`: dataset, path, workers, train_batch, test_batch, sync_bn, manualSeed, and for
-    event recordings timesteps and pin_memory; `mean` and `std`, where given, replace the set's own.
-    Raises UserError for an unknown name, for missing or damaged data, and for more processes than
-    samples in a batch or in the training set.
+    Read from `args`: dataset, path, mean and std (None: the data set's own), and for event
+    recordings timesteps. Raises UserError for an unknown name, for missing or damaged data, and for
+    more processes than samples in a batch or in the training set.
     """
     if args.dataset not in _DATASETS:
         raise UserError(_unknown(args.dataset))
-    if args.train_batch < world.size:
+    if batching.train_batch < world.size:
         raise UserError(
-            f"--train-batch {args.train_batch}: {world.size} processes share it, one sample each"
-            " at least"
+            f"--train-batch {batching.train_batch}: too small for {world.size} processes, which "
+            "need at least one sample each"
         )
-    data = _DATASETS[args.dataset](args, world)
+    data = _DATASETS[args.dataset](args, batching, world)
     if data.train.num_samples < world.size:
         raise UserError(
             f"--path {args.path}: {data.train.num_samples} training samples for {world.size}"
@@ -73,7 +72,7 @@ def known_datasets() -> list[str]:
 
 
 def channels(dataset: str) -> int:
-    """Return the channels of a data set; raises `UserError` for an unknown one."""
+    """Return the number of channels of a data set; raises `UserError` for an unknown name."""
     if dataset not in _DATASETS:
         raise UserError(_unknown(dataset))
     return 2 if dataset == "CIFAR10DVS" else 3
@@ -86,43 +85,45 @@ def _unknown(name: str) -> str:
     return f"--dataset {name}: unknown, choose one of {', '.join(_DATASETS)}{hint}"
 
 
-def _cifar10(args: Namespace, world: World) -> Data:
+def _cifar10(args: Namespace, batching: Batching, world: World) -> Data:
     from torchvision.datasets import CIFAR10
 
     statistics = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-    return _batched(_torchvision_images(CIFAR10, statistics, args, world), args, world)
+    return _batched(_torchvision_images(CIFAR10, statistics, args, world), args, batching, world)
 
 
-def _cifar100(args: Namespace, world: World) -> Data:
+def _cifar100(args: Namespace, batching: Batching, world: World) -> Data:
     from torchvision.datasets import CIFAR100
 
     statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-    return _batched(_torchvision_images(CIFAR100, statistics, args, world), args, world)
+    return _batched(_torchvision_images(CIFAR100, statistics, args, world), args, batching, world)
 
 
-def _digits(args: Namespace, world: World) -> Data:
+def _digits(args: Namespace, batching: Batching, world: World) -> Data:
     train, test = digit_images(args.path)
     statistics = channel_statistics(train.images)
-    # A mirrored digit is no digit, and digits fill their frame: small shifts only.
+    # Digits are not symmetric and fill the frame: no flip, small shifts.
     augmentation = Augmentation(padding=2, flip=False)
     images = Images(train, test, DIGITS, statistics, augmentation)
-    return _batched(images, args, world)
+    return _batched(images, args, batching, world)
 
 
-def _folder(args: Namespace, world: World) -> Data:
-    train, test, classes = load_folder(args.path, workers=args.workers, quiet=not world.is_main)
+def _folder(args: Namespace, batching: Batching, world: World) -> Data:
+    train, test, classes = load_folder(args.path, workers=batching.workers, quiet=not world.is_main)
     images = Images(train, test, classes, channel_statistics(train.images), Augmentation())
-    return _batched(images, args, world)
+    return _batched(images, args, batching, world)
 
 
-def _cifar10_dvs(args: Namespace, world: World) -> Data:
+def _cifar10_dvs(args: Namespace, batching: Batching, world: World) -> Data:
     from utils.events import cifar10_dvs
 
-    train, test, num_classes, description = cifar10_dvs.build(args, world)
+    train, test, num_classes, description = cifar10_dvs.build(
+        args.path, args.timesteps, batching, world
+    )
     return Data(args.dataset, train, test, num_classes, 2, None, description)
 
 
-_DATASETS: dict[str, Callable[[Namespace, World], Data]] = {
+_DATASETS: dict[str, Callable[[Namespace, Batching, World], Data]] = {
     "cifar10": _cifar10,
     "cifar100": _cifar100,
     "digits": _digits,
@@ -134,20 +135,20 @@ _DATASETS: dict[str, Callable[[Namespace, World], Data]] = {
 def _torchvision_images(
     dataset_class: type[CIFAR10], statistics: Statistics, args: Namespace, world: World
 ) -> Images:
-    """Read both halves of a torchvision CIFAR class; the main process downloads what is missing."""
+    """Read both halves of a torchvision CIFAR class; rank 0 downloads what is missing."""
     world.run_on_main_first(lambda: _download(dataset_class, args.path))
     try:
         train, test = (dataset_class(args.path, train=half) for half in (True, False))
     except (OSError, RuntimeError, EOFError) as error:
         raise UserError(
-            f"--path {args.path}: process {world.rank} does not find there what process 0 did; "
-            "several nodes need a folder that all of them see"
+            f"--path {args.path}: process {world.rank} finds no data where process 0 did; "
+            "give a folder that all nodes share"
         ) from error
     return Images(_bytes(train), _bytes(test), tuple(train.classes), statistics, Augmentation())
 
 
 def _download(dataset_class: type[CIFAR10], path: str) -> None:
-    """Make sure that the data are below `path`, checked by torchvision's md5 sums."""
+    """Download the data to `path` unless they are there; torchvision checks their md5 sums."""
     try:
         dataset_class(path, download=True)
     except (OSError, RuntimeError, EOFError) as error:
@@ -164,29 +165,24 @@ def _bytes(dataset: CIFAR10) -> ImageSet:
     return ImageSet(images, torch.tensor(dataset.targets))
 
 
-def _batched(images: Images, args: Namespace, world: World) -> Data:
+def _batched(images: Images, args: Namespace, batching: Batching, world: World) -> Data:
     """Put the images on the device and return them behind their loaders."""
-    mean, std = _statistics(images, args)
+    mean, std = images.statistics
+    mean, std = tuple(args.mean or mean), tuple(args.std or std)
     normalise = Normalise(mean, std, world.device)
     train, test = images.train.to(world.device), images.test.to(world.device)
-    parts = train_spans(len(train), args.train_batch, world.rank, world.size, args.sync_bn)
-    train_loader = TrainImages(train, normalise, images.augmentation, parts, args.manualSeed)
-    parts = test_spans(len(test), args.test_batch, world.rank, world.size)
+    spans = train_spans(len(train), batching.train_batch, world.rank, world.size, batching.sync_bn)
+    train_loader = TrainImages(train, normalise, images.augmentation, spans, batching.seed)
+    spans = test_spans(len(test), batching.test_batch, world.rank, world.size)
     return Data(
         name=args.dataset,
         train=train_loader,
-        test=TestImages(test, normalise, parts),
+        test=TestImages(test, normalise, spans),
         num_classes=len(images.classes),
         in_channels=train.images.shape[1],
         classes=images.classes,
         description=_describe(args.dataset, images, mean, std),
     )
-
-
-def _statistics(images: Images, args: Namespace) -> Statistics:
-    """Return the mean and deviation to normalise with: those given, else the data set's own."""
-    mean, std = images.statistics
-    return tuple(getattr(args, "mean", None) or mean), tuple(getattr(args, "std", None) or std)
 
 
 def _describe(name: str, images: Images, mean: Sequence[float], std: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Train or evaluate a spiking network in several processes, one a GPU, or over CPUs."""
+"""Train or evaluate a spiking network in several processes, one per GPU, or on CPUs."""
 
 import sys
 from pathlib import Path
@@ -9,17 +9,20 @@ from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
-from cifar import train  # noqa: E402
+from cifar.build import build_context  # noqa: E402
 from cifar.options import build_parser  # noqa: E402
 from utils.distributed.launch_env import join  # noqa: E402
 from utils.system.entry import run  # noqa: E402
+from utils.training.evaluate import evaluate  # noqa: E402
+from utils.training.trainer import train  # noqa: E402
 
 
 def main() -> None:
-    """Parse the command line, join the other processes and do what it says."""
+    """Parse the command line, join the other processes, then train or evaluate."""
     args = build_parser(multi=True).parse_args()
     with join(args.local_rank, args.timeout) as world:
-        train.main(args, world)
+        context = build_context(args, world)
+        (evaluate if args.evaluate else train)(context)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,19 @@ from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
-from cifar import train  # noqa: E402
+from cifar.build import build_context  # noqa: E402
 from cifar.options import build_parser  # noqa: E402
 from utils.distributed.launch_env import single_process  # noqa: E402
 from utils.system.entry import run  # noqa: E402
+from utils.training.evaluate import evaluate  # noqa: E402
+from utils.training.trainer import train  # noqa: E402
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line, then train or evaluate."""
     args = build_parser(multi=False).parse_args()
-    train.main(args, single_process())
+    context = build_context(args, single_process())
+    (evaluate if args.evaluate else train)(context)
 
 
 if __name__ == "__main__":

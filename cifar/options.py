@@ -7,7 +7,13 @@ import argparse
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.distributed.world import TIMEOUT
 from utils.system.flags import FlagParser, above, at_least, between, fraction
-from utils.training.flags import add_engine, add_exchange, add_files, add_neurons, add_training
+from utils.training.flags import (
+    add_distributed,
+    add_engine,
+    add_files,
+    add_neurons,
+    add_training,
+)
 
 
 def build_parser(multi: bool) -> argparse.ArgumentParser:
@@ -28,7 +34,7 @@ def build_parser(multi: bool) -> argparse.ArgumentParser:
     parser.set_defaults(local_rank=-1, sync_bn=False, grad_compression="none", timeout=TIMEOUT)
     parser.set_defaults(Vth_grad_sum=False, print_freq=None)
     if multi:
-        add_exchange(parser.add_argument_group("several processes"))
+        add_distributed(parser.add_argument_group("several processes"))
         parser.set_defaults(lr=0.05)
     return parser
 

@@ -1,4 +1,4 @@
-"""What the flags of the ImageNet program amount to."""
+"""Build a run of the ImageNet program from its flags."""
 
 from __future__ import annotations
 
@@ -8,54 +8,83 @@ from pathlib import Path
 from torch import nn
 
 from imagenet import loaders, pretrained
+from imagenet.launch import Layout
 from models import NeuronSetting, create_model, list_models
-from utils.datasets.loader import Data
+from utils.datasets.loader import Batching
 from utils.distributed.world import World
 from utils.runs import resume
+from utils.runs.checkpoint_keys import IMAGENET_KEYS
 from utils.runs.paths import RunFiles
+from utils.runs.resume import Resumed
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
-from utils.training.context import Run, Vocabulary, choose_seed, configure
+from utils.training.context import RunContext, choose_seed
+from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags, read_flags
 from utils.training.schedule import Schedule
 
-WORDS = Vocabulary(network="arch", accuracies=("acc1", "best_acc1"))
 SPIKING, CALIBRATION = "preresnet_snn.", "preresnet_cal_Vth."
 
 
-def prepare(args: Namespace, world: World) -> Run:
-    """Read the folder, build the network and hand over what the flags name.
+def build_context(args: Namespace, layout: Layout, world: World) -> RunContext:
+    """Read the folder, build the network and load what `--pre_train` and `--load_Vth` name.
 
     Raises `UserError` before anything is written.
     """
     files, setting = RunFiles(folder(args), args.name or args.arch), read_setting(args)
-    content = resume.read(args, files, world)
-    args.manualSeed = choose_seed(args.manualSeed, content, world)
-    data = loaders.build_data(args, world)
-    random_state.seed(args.manualSeed)
-    model = _model(args, setting, data, world)
-    pretrained = _hand_over(model, args, world)
-    schedule = Schedule(args.lr, args.epochs, args.warmup, first_epoch_only=True)
-    run = Run(args, world, setting, files, data, model, schedule, content, WORDS, pretrained)
-    run.introduce()
-    return run
+    resumed = resume.read(args.resume, files, world, args.evaluate)
+    batching = read_batching(args, layout, resumed, world)
+    data = loaders.build_data(args, batching, world)
+    random_state.seed(batching.seed)
+    with flag_errors("--arch"):
+        model = create_model(args.arch, setting, data.num_classes)
+        context = RunContext(
+            network=args.arch,
+            setting=setting,
+            training=read_flags(TrainingFlags, args),
+            engine=read_flags(EngineFlags, args),
+            distributed=read_flags(DistributedFlags, args),
+            batching=batching,
+            args=dict(vars(args)),
+            files=files,
+            data=data,
+            model=model,
+            schedule=Schedule(args.lr, args.epochs, args.warmup, first_epoch_only=True),
+            world=world,
+            resumed=resumed,
+            pretrained=bool(args.pre_train) and not resumed,
+            keys=IMAGENET_KEYS,
+            batch_flags=("--batch-size", "--batch-size"),
+        )
+        context.configure_model()
+    _load_pretrained(model, args, resumed, world)
+    context.print_header()
+    context.check_resumed()
+    return context
 
 
 def folder(args: Namespace) -> Path:
-    """Return where all files of the program lie."""
+    """Return the folder of all files of the program."""
     return Path(args.checkpoint) / "imagenet"
 
 
+def read_batching(
+    args: Namespace, layout: Layout, resumed: Resumed | None, world: World
+) -> Batching:
+    """Return the batch of all nodes, this process's part of the workers, and the seed."""
+    batch, seed = args.batch_size * layout.nodes, choose_seed(args.manualSeed, resumed, world)
+    return Batching(batch, batch, -(-args.workers // layout.per_node), args.sync_bn, seed)
+
+
 def read_setting(args: Namespace) -> NeuronSetting:
-    """Return the neuron setting of the flags; raises `UserError` where these contradict."""
+    """Return the neuron setting of the flags; raises `UserError` for flags that contradict."""
     with flag_errors("--arch"):
         setting = NeuronSetting.from_args(args)
         if args.arch not in list_models("preresnet_"):
-            create_model(args.arch, setting)  # raises, with the names there are
+            create_model(args.arch, setting)  # raises for an unknown name
             raise ValueError(f"{args.arch} is for the CIFAR scripts; take a {SPIKING}* one")
-    for flag in ("name", "calculate_Vth"):
-        value = getattr(args, flag)
+    for flag, value in (("name", args.name), ("calculate_Vth", args.calculate_Vth)):
         if Path(value).name != value:
-            raise UserError(f"--{flag} {value}: a file name, without a folder")
+            raise UserError(f"--{flag} {value}: a file name cannot contain a folder")
     _check_stage(args)
     return setting
 
@@ -63,33 +92,27 @@ def read_setting(args: Namespace) -> NeuronSetting:
 def _check_stage(args: Namespace) -> None:
     """Raise `UserError` for flags that belong to another stage than `--arch` does."""
     spiking = args.arch.startswith(SPIKING)
-    for flag in ("load_Vth", "rate_stat"):
-        if getattr(args, flag) and not spiking:
+    for flag, value in (("load_Vth", args.load_Vth), ("rate_stat", args.rate_stat)):
+        if value and not spiking:
             raise UserError(f"--{flag}: --arch {args.arch} has no neurons; take a {SPIKING}* one")
     if args.calculate_Vth and spiking:
         raise UserError(
-            f"--calculate_Vth: --arch {args.arch} is no ANN to take thresholds from; take a "
+            f"--calculate_Vth: --arch {args.arch} is not an ANN to take thresholds from; take a "
             f"{CALIBRATION}* one"
         )
     if args.arch.startswith(CALIBRATION) and not args.calculate_Vth:
         raise UserError(f"--arch {args.arch}: name the file to write with --calculate_Vth")
 
 
-def _model(args: Namespace, setting: NeuronSetting, data: Data, world: World) -> nn.Module:
-    with flag_errors("--arch"):
-        model = create_model(args.arch, setting, data.num_classes)
-        configure(model, args, data, world)
-    return model
-
-
-def _hand_over(model: nn.Module, args: Namespace, world: World) -> bool:
-    """Load `--pre_train` and `--load_Vth`, unless resuming replaces them; return whether so."""
-    if args.resume:
+def _load_pretrained(
+    model: nn.Module, args: Namespace, resumed: Resumed | None, world: World
+) -> None:
+    """Load `--pre_train` and `--load_Vth`, unless a checkpoint resumed replaces them."""
+    if resumed:
         if args.pre_train or args.load_Vth:
-            world.print_main(f"note: --resume {args.resume} replaces --pre_train and --load_Vth")
-        return False
+            world.print_main(f"note: --resume {resumed.name} replaces --pre_train and --load_Vth")
+        return
     if args.pre_train:
         pretrained.load_weights(model, folder(args) / args.pre_train, world)
     if args.load_Vth:
         pretrained.load_Vth(model, folder(args) / args.load_Vth, world)
-    return bool(args.pre_train)

@@ -1,4 +1,4 @@
-"""Thresholds for an SNN, read off the pre-activations of an ANN."""
+"""Thresholds for an SNN, taken from the pre-activations of an ANN."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ QUANTILE = 0.999
 
 
 def tail(count: int) -> int:
-    """Return how many of `count` values lie at or above their quantile, itself included."""
+    """Return how many of `count` values are at or above their quantile, including itself."""
     return count - int(QUANTILE * count)
 
 
 class UpperQuantile:
-    """The exact quantile of `relu(x)` over all values of a stream, of which the largest are kept.
+    """The exact quantile of `relu(x)` over all values of a stream, of which it keeps the largest.
 
-    Sorted in ascending order it is the element `int(0.999 * n)` of n. A thousandth of the values
-    of at most `images` images are kept, however these are batched.
+    It is the element `int(0.999 * n)` of the n values in ascending order. A thousandth of the
+    values of `images` images, the most that may be added, is kept.
     """
 
     def __init__(self, images: int) -> None:
@@ -51,8 +51,8 @@ class UpperQuantile:
 def calibrate(ann: nn.Module, batches: Iterable[Batch], images: int) -> dict[str, Tensor]:
     """Return the thresholds for an SNN like `ann`, from at most `images` images in `batches`.
 
-    They go by names such as `layer1[0].storein1` and are 0-dim tensors on the CPU, in the type of
-    the network. Raises ValueError where there is no image.
+    Their names are such as `layer1[0].storein1`, their values 0-dim tensors on the CPU in the
+    network's dtype. Raises ValueError where there is no image.
     """
     quantiles = {name: UpperQuantile(images) for name in recording_points(ann)}
     ann.eval()
@@ -66,7 +66,7 @@ def calibrate(ann: nn.Module, batches: Iterable[Batch], images: int) -> dict[str
 
 @contextmanager
 def _recording(ann: nn.Module, quantiles: dict[str, UpperQuantile]) -> Iterator[None]:
-    """Add what goes into each ReLU of `ann` to its quantile."""
+    """Add the inputs of each ReLU of `ann` to its quantile within the block."""
 
     def record(quantile: UpperQuantile, relu: nn.Module, inputs: tuple[Tensor]) -> None:
         quantile.add(inputs[0])

@@ -1,4 +1,4 @@
-"""How many processes the flags ask for, and where they meet."""
+"""Start the processes that the flags ask for, and connect them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from utils.distributed.spawn import spawn
 from utils.distributed.world import World
 from utils.system.errors import UserError
 
-_MULTICAST = "tcp://224."  # the published default, an address that torch no longer meets at
-
-Work = Callable[[Namespace, World], None]
+_MULTICAST = "tcp://224."  # the published default, an address that torch no longer supports
 
 
 @dataclass(frozen=True)
@@ -34,40 +32,42 @@ class Layout:
         return self.nodes * self.per_node
 
 
-def start(work: Work, args: Namespace) -> None:
-    """Call `work(args, world)` in each process that the flags ask for on this machine.
+Work = Callable[[Namespace, Layout, World], None]
 
-    Raises `UserError` where they contradict each other or this machine.
+
+def start(work: Work, args: Namespace) -> None:
+    """Call `work(args, layout, world)` in each process that the flags ask for on this machine.
+
+    Raises `UserError` for flags that contradict each other or do not fit this machine.
     """
     if layout := _launched(args):
         with join(args.local_rank, args.timeout) as world:
-            work(_shares(args, layout), world)
+            work(args, layout, world)
         return
     layout = _layout(args)
-    args = _shares(args, layout)
-    args.dist_url = _meeting_point(args.dist_url, layout)
+    url = _rendezvous_url(args.dist_url, layout)
     if layout.size == 1:
         with _alone(args) as world:
-            work(args, world)
+            work(args, layout, world)
     elif args.multiprocessing_distributed:
-        spawn(_process, layout.per_node, work, args, layout)
+        spawn(_process, layout.per_node, work, args, layout, url)
     else:
-        _process(0, work, args, layout)
+        _process(0, work, args, layout, url)
 
 
-def _process(index: int, work: Work, args: Namespace, layout: Layout) -> None:
-    """Join the other processes as the process `index` of this machine, and work."""
+def _process(index: int, work: Work, args: Namespace, layout: Layout, url: str) -> None:
+    """Connect to the other processes as process `index` of this machine, and call `work`."""
     device = _device(index if args.multiprocessing_distributed else args.gpu or 0)
     if device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // layout.per_node))
     backend = args.dist_backend if device.type == "cuda" else "gloo"
     rank = layout.node * layout.per_node + index
-    with connect(args.dist_url, backend, rank, layout.size, device, args.timeout) as world:
-        work(args, world)
+    with connect(url, backend, rank, layout.size, device, args.timeout) as world:
+        work(args, layout, world)
 
 
 def _alone(args: Namespace) -> World:
-    """Return the world of a process that starts no other, and that no launcher started."""
+    """Return the world of a single process that no launcher started."""
     if args.gpu is not None:
         return World(_device(args.gpu))
     if args.multiprocessing_distributed:
@@ -82,7 +82,7 @@ def _alone(args: Namespace) -> World:
 
 
 def _launched(args: Namespace) -> Layout | None:
-    """Return the layout of the launcher that started this process, unless flags give another."""
+    """Return the layout of this process's launcher, None without one or where flags override."""
     by_flags = args.multiprocessing_distributed or args.gpu is not None or args.nproc
     if by_flags or (args.world_size, args.rank) != (-1, -1) or "WORLD_SIZE" not in os.environ:
         return None
@@ -118,19 +118,8 @@ def _per_node(args: Namespace) -> int:
     return args.nproc or gpus or 1
 
 
-def _shares(args: Namespace, layout: Layout) -> Namespace:
-    """Return the flags for one process: the batch of all nodes, its own part of the workers."""
-    return Namespace(
-        **vars(args)
-        | {
-            "batch_size": args.batch_size * layout.nodes,
-            "workers": -(-args.workers // layout.per_node),
-        }
-    )
-
-
-def _meeting_point(url: str, layout: Layout) -> str:
-    """Return where processes meet: `url`, or on this machine alone a free port for the default."""
+def _rendezvous_url(url: str, layout: Layout) -> str:
+    """Return `url`, or for the published default on one machine the URL of a free port."""
     if not url.startswith(_MULTICAST):
         return url
     if layout.nodes > 1:

@@ -1,4 +1,4 @@
-"""Train an ANN, take thresholds from it, train the spiking network that has both: ImageNet."""
+"""Train an ANN on ImageNet, take thresholds from it, train the spiking network with both."""
 
 import sys
 from pathlib import Path
@@ -9,15 +9,15 @@ from utils.system.allocator import tune_allocator  # noqa: E402
 
 tune_allocator()
 
-from imagenet import stages  # noqa: E402
 from imagenet.launch import start  # noqa: E402
 from imagenet.options import build_parser  # noqa: E402
+from imagenet.stages import run_stage  # noqa: E402
 from utils.system.entry import run  # noqa: E402
 
 
 def main() -> None:
-    """Parse the command line and do what it says, in as many processes as it says."""
-    start(stages.main, build_parser().parse_args())
+    """Parse the command line and run its stage in as many processes as it says."""
+    start(run_stage, build_parser().parse_args())
 
 
 if __name__ == "__main__":

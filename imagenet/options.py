@@ -6,7 +6,13 @@ import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.system.flags import FlagParser, at_least, between, fraction
-from utils.training.flags import add_engine, add_exchange, add_files, add_neurons, add_training
+from utils.training.flags import (
+    add_distributed,
+    add_engine,
+    add_files,
+    add_neurons,
+    add_training,
+)
 
 FOLDER = "<checkpoint>/imagenet/"
 
@@ -85,4 +91,4 @@ def _add_processes(group) -> None:
     group.add_argument(
         "--nproc", type=at_least(1), help="processes of a node: all GPUs, or 1 without a GPU"
     )
-    add_exchange(group)
+    add_distributed(group)

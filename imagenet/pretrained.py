@@ -1,4 +1,4 @@
-"""What one stage hands to the next: weights and thresholds, loaded whole or not at all."""
+"""Load weights and thresholds of an earlier stage, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from utils.system.errors import UserError, first_line, flag_errors
 
 
 def load_weights(model: nn.Module, path: Path, world: World) -> None:
-    """Load the weights of the checkpoint `path`, of which only thresholds may be missing.
+    """Load the weights of the checkpoint `path`, in which only thresholds may be missing.
 
-    Raises `UserError` for any other difference, with the keys.
+    Raises `UserError` with the keys for any other difference.
     """
     where = f"--pre_train {path.name}"
     content = checkpoint.load(path, "--pre_train")
@@ -27,19 +27,23 @@ def load_weights(model: nn.Module, path: Path, world: World) -> None:
 
 
 def load_Vth(model: nn.Module, path: Path, world: World) -> None:
-    """Load the thresholds of the file `path` that calibration, ours or the published, wrote.
+    """Load the thresholds of the file `path`, written by this program or the published one.
 
     Raises `UserError` for thresholds of another network.
     """
     where = f"--load_Vth {path.name}"
     thresholds = checkpoint.read(path, "--load_Vth")
     if not isinstance(thresholds, dict):
-        raise UserError(f"{where}: no thresholds by name; write some with --calculate_Vth")
+        raise UserError(f"{where} has no thresholds by name; write some with --calculate_Vth")
     try:
         with flag_errors(where):
             load_thresholds(model, thresholds)
-    except (ArithmeticError, RuntimeError, TypeError) as error:  # numbers no threshold can hold
-        raise UserError(f"{where}: no thresholds ({first_line(error)})") from error
+    except (
+        ArithmeticError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # of such numbers
+        raise UserError(f"{where}: not thresholds ({first_line(error)})") from error
     values = [neuron.Vth.item() for neuron in model.neurons().values()]
     world.print_main(
         f"thresholds: {len(values)} from {path.name}, {min(values):.4g} to {max(values):.4g}"

@@ -1,4 +1,4 @@
-"""The three stages: train an ANN, calibrate thresholds, train the SNN; and testing any of them."""
+"""The three stages: train an ANN, calibrate thresholds, train the SNN; and evaluate any network."""
 
 from __future__ import annotations
 
@@ -8,42 +8,37 @@ from pathlib import Path
 from torch import Tensor
 
 from imagenet import loaders, pretrained
-from imagenet.build import folder, prepare, read_setting
+from imagenet.build import build_context, folder, read_batching, read_setting
 from imagenet.calibration import calibrate
+from imagenet.launch import Layout
 from models import create_model
 from utils.distributed.world import World
 from utils.runs import checkpoint
 from utils.runs.paths import RunFiles
 from utils.system.errors import UserError, flag_errors
-from utils.training.context import choose_seed
 from utils.training.evaluate import evaluate, score
 from utils.training.trainer import train
 
 
-def main(args: Namespace, world: World) -> None:
-    """Do the stage that the flags name; raises `UserError` for bad input."""
-    used = [calibrate_thresholds(args, world)] if args.calculate_Vth else learn(args, world)
-    skipped = set().union(*world.all_gather(set().union(*(loader.skipped for loader in used))))
-    if skipped:
-        world.print_main(f"{len(skipped)} unreadable images were skipped")
+def run_stage(args: Namespace, layout: Layout, world: World) -> None:
+    """Calibrate, evaluate or train, as the flags say; raises `UserError` for bad input.
 
-
-def learn(args: Namespace, world: World) -> tuple[loaders.FolderLoader, ...]:
-    """Train, or with `--evaluate` test, a network; return the loaders used.
-
-    A network that another stage handed over is tested before it is trained.
+    A network that starts from `--pre_train` is evaluated before it is trained.
     """
-    run = prepare(args, world)
+    if args.calculate_Vth:
+        _count_skipped(world, calibrate_thresholds(args, layout, world))
+        return
+    context = build_context(args, layout, world)
     if args.evaluate:
-        evaluate(run)
+        evaluate(context)
     else:
-        if run.pretrained:
-            score(run, "before training:")
-        train(run)
-    return run.data.train, run.data.test
+        if context.pretrained:
+            score(context, "before training:")
+        train(context)
+    _count_skipped(world, context.data.train, context.data.test)
 
 
-def calibrate_thresholds(args: Namespace, world: World) -> loaders.FolderLoader:
+def calibrate_thresholds(args: Namespace, layout: Layout, world: World) -> loaders.FolderLoader:
     """Write the thresholds of the ANN `--pre_train` to `--calculate_Vth`; return the loader used.
 
     They are computed in full precision.
@@ -52,9 +47,9 @@ def calibrate_thresholds(args: Namespace, world: World) -> loaders.FolderLoader:
     if not args.pre_train:
         raise UserError("--calculate_Vth: name the trained ANN with --pre_train")
     if world.size > 1:
-        raise UserError("--calculate_Vth: one process does it; leave out those of several")
-    args.manualSeed = choose_seed(args.manualSeed, None, world)
-    batches, num_classes = loaders.build_calibration(args, world)
+        raise UserError("--calculate_Vth: runs in one process; leave out the flags of several")
+    batching = read_batching(args, layout, None, world)
+    batches, num_classes = loaders.build_calibration(args, batching, world)
     ann = create_model(args.arch, setting, num_classes).to(world.device)
     pretrained.load_weights(ann, folder(args) / args.pre_train, world)
     with flag_errors("--calculate_Vth"):
@@ -62,12 +57,12 @@ def calibrate_thresholds(args: Namespace, world: World) -> loaders.FolderLoader:
     path = folder(args) / f"{args.calculate_Vth}.dict"
     RunFiles(path.parent, args.calculate_Vth).make_folder()
     checkpoint.save(path, thresholds)
-    _tabulate(thresholds, path, args, world)
+    _print_table(thresholds, path, args, world)
     return batches
 
 
-def _tabulate(thresholds: dict[str, Tensor], path: Path, args: Namespace, world: World) -> None:
-    """Print the thresholds by layer; warn of layers that are silent."""
+def _print_table(thresholds: dict[str, Tensor], path: Path, args: Namespace, world: World) -> None:
+    """Print the thresholds by layer, and a warning for thresholds at 0."""
     for name, threshold in thresholds.items():
         world.print_main(f"{name:24s} {threshold.item():12.6f}")
     world.print_main(
@@ -77,5 +72,12 @@ def _tabulate(thresholds: dict[str, Tensor], path: Path, args: Namespace, world:
     if silent := [name for name, threshold in thresholds.items() if threshold == 0]:
         world.print_main(
             f"warning: thresholds at 0: {', '.join(silent)}; these layers hardly respond, and "
-            "would fire at --Vth_bound: train the ANN on, or look at more images"
+            "would fire at --Vth_bound: train the ANN longer, or raise --calib_batches"
         )
+
+
+def _count_skipped(world: World, *used: loaders.FolderLoader) -> None:
+    """Print how many images of all ranks were skipped."""
+    skipped = set().union(*world.all_gather(set().union(*(loader.skipped for loader in used))))
+    if skipped:
+        world.print_main(f"{len(skipped)} unreadable images were skipped")

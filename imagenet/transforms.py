@@ -1,4 +1,4 @@
-"""What is done to an image between decoding and batching."""
+"""Image transforms between decoding and batching."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MARGIN = 256 / 224  # of the resized image over its centre crop
 
 
 def train_transform(size: int, min_crop: float = 0.08, flip: bool = True) -> Transform:
-    """Return a random resized crop of `size` pixels, at least `min_crop` of the image, mirrored.
+    """Return a random resized crop of `size` pixels, at least `min_crop` of the image, then a flip.
 
-    Draws from torch's generator.
+    Draws from torch's global generator.
     """
     from torchvision import transforms
 
@@ -34,4 +34,4 @@ def test_transform(size: int) -> Transform:
     )
 
 
-test_transform.__test__ = False  # its name is not a request to pytest
+test_transform.__test__ = False  # not a test, whatever pytest reads into its name

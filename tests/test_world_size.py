@@ -22,9 +22,9 @@ from utils.datasets.sharding import train_spans
 from utils.distributed.launch_env import join
 from utils.distributed.world import World
 from utils.training import loop, optimizer
-from utils.training.metrics import Meter
+from utils.training.hooks import StepHooks
 from utils.training.progress import Bar
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 ALONE = World(torch.device("cpu"))
 STEPS, BATCH, CLASSES, TESTED = 5, 10, 7, 23  # shares of 2, 3, 2, 3 for four; 23 is prime
@@ -90,8 +90,8 @@ def train(world, kind, engine_name, sync_bn=True, compression="none", steps=STEP
     spans = train_spans(steps * BATCH, BATCH, world.rank, world.size)
     batches = Batches(samples(steps * BATCH), spans)
     wrapped, bar = world.wrap(model, compression), Bar("", batches)
-    training = Training(model, sgd, meter=Meter(world.device))
-    loop.train_one_epoch(training, wrapped, batches, [0.1] * steps, world, bar, loop.Watch())
+    state = TrainState(model, sgd)
+    loop.train_one_epoch(state, wrapped, batches, [0.1] * steps, world, bar, StepHooks())
     return model.state_dict()
 
 
@@ -100,7 +100,7 @@ def gradient(world, model, data, weigh=True, parts=1, compression="none"):
     wrapped = world.wrap(model, compression)
     if not weigh:
         world = ALONE
-    loop.accumulate(wrapped, *data, world, parts)
+    loop.compute_gradients(wrapped, *data, world, parts)
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -123,7 +123,7 @@ def exchanges(world, sync_bn):
     model = network("lif", sync_bn=sync_bn)
     wrapped, data = world.wrap(model), samples(8, seed=world.rank)
     with profile() as seen:
-        loop.accumulate(wrapped, *data, world)
+        loop.compute_gradients(wrapped, *data, world)
     return sum(event.name == "gloo:all_reduce" for event in seen.events())
 
 

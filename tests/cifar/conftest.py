@@ -1,12 +1,15 @@
 import pytest
 import torch
 
-from cifar import train
+from cifar.build import build_context
 from cifar.options import build_parser
 from models import registry
 from tests.cifar.tiny_net import BUILDERS
+from tests.frozen_args import FrozenArgs
 from utils.distributed.world import World
 from utils.system import entry
+from utils.training.evaluate import evaluate
+from utils.training.trainer import train
 
 FLAGS = (
     "--dataset digits --path ./data --model tiny.lif --timesteps 2 --delta_t 0.5 --Vth 0.6 "
@@ -28,8 +31,9 @@ def call(tmp_path, tiny_flags, monkeypatch):
 
     def call(*flags):
         def main():
-            args = build_parser(multi=False).parse_args([*tiny_flags, *flags])
-            train.main(args, World(torch.device("cpu")))
+            args = FrozenArgs(build_parser(multi=False).parse_args([*tiny_flags, *flags]))
+            context = build_context(args, World(torch.device("cpu")))
+            (evaluate if args.evaluate else train)(context)
 
         entry.run(main)
         return tmp_path / "digits"

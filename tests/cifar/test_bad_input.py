@@ -60,7 +60,7 @@ CASES = [
 def test_is_one_line(call, earlier, tmp_path, capsys, monkeypatch, flags, said):
     train = SimpleNamespace(num_samples=8)
     events = SimpleNamespace(train=train, num_classes=10, in_channels=2)
-    monkeypatch.setitem(datasets._DATASETS, "CIFAR10DVS", lambda args, world: events)
+    monkeypatch.setitem(datasets._DATASETS, "CIFAR10DVS", lambda args, batching, world: events)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:

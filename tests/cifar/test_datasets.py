@@ -11,6 +11,7 @@ import torch
 from torchvision import datasets
 
 from cifar.datasets import build_data, known_datasets
+from utils.datasets.loader import Batching
 from utils.system.errors import UserError
 
 
@@ -29,9 +30,12 @@ class OneOf:
             work()
 
 
-def arguments(dataset="digits", path="nowhere", **changes):
-    values = {"workers": 2, "train_batch": 128, "test_batch": 50, "manualSeed": 1, "sync_bn": False}
-    return Namespace(dataset=dataset, path=str(path), **{**values, **changes})
+def load(dataset="digits", path="nowhere", world=None, batch=128, **changes):
+    """Return the data set as the loaders of one process."""
+    values = {"timesteps": 4, "mean": None, "std": None, **changes}
+    batching = Batching(batch, 50, workers=2, sync_bn=False, seed=1)
+    args = Namespace(dataset=dataset, path=str(path), **values)
+    return build_data(args, batching, world or OneOf())
 
 
 def labels_of(loader):
@@ -74,7 +78,7 @@ def offline(monkeypatch):
 
 
 def test_digits_are_ready_without_any_preparation():
-    data = build_data(arguments(), OneOf())
+    data = load()
     assert (data.name, data.num_classes, data.in_channels) == ("digits", 10, 3)
     assert (data.train.num_samples, data.test.num_samples) == (1438, 359)
     assert (len(data.train), len(data.test)) == (12, 8)
@@ -84,7 +88,7 @@ def test_digits_are_ready_without_any_preparation():
 
 
 def test_cifar10_is_read_as_torchvision_reads_it(cifar10):
-    data = build_data(arguments("cifar10", cifar10), OneOf())
+    data = load("cifar10", cifar10)
     original = datasets.CIFAR10(cifar10, train=False)
     images, labels = next(iter(data.test))
     mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
@@ -102,13 +106,13 @@ def test_only_the_main_process_downloads_and_the_others_wait(cifar10, monkeypatc
         datasets.CIFAR10, "download", lambda self: (asked.append(True), genuine(self))
     )
     world = OneOf(rank, 2)
-    build_data(arguments("cifar10", cifar10), world)
+    load("cifar10", cifar10, world=world)
     assert asked == downloads and world.waits == 1
 
 
 def test_a_node_without_the_data_is_named(tmp_path):
-    with pytest.raises(UserError, match="--path .*: process 1 .*all of them see"):
-        build_data(arguments("cifar10", tmp_path), OneOf(1, 2))
+    with pytest.raises(UserError, match="--path .*: process 1 .*all nodes share"):
+        load("cifar10", tmp_path, world=OneOf(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_a_node_without_the_data_is_named(tmp_path):
 )
 def test_a_root_without_the_data_and_no_network(tmp_path, offline, name, archive):
     with pytest.raises(UserError, match=f"--path .*no route to host.*{archive}") as caught:
-        build_data(arguments(name, tmp_path), OneOf())
+        load(name, tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -125,12 +129,12 @@ def test_damaged_data_are_never_used(cifar10, offline):
     with open(cifar10 / datasets.CIFAR10.base_folder / "test_batch", "ab") as file:
         file.write(b"x")
     with pytest.raises(UserError, match="--path"):
-        build_data(arguments("cifar10", cifar10), OneOf())
+        load("cifar10", cifar10)
 
 
 def test_folder_takes_mean_and_deviation_from_the_training_images(tmp_path):
     write_folder(tmp_path)
-    data = build_data(arguments("folder", tmp_path), OneOf())
+    data = load("folder", tmp_path)
     assert data.classes == ("a", "b") and "mean 0.5000 0.5000 0.5000" in data.description
     images, labels = next(iter(data.test))
     torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
@@ -140,7 +144,7 @@ def test_folder_takes_mean_and_deviation_from_the_training_images(tmp_path):
 def test_given_mean_and_deviation_replace_the_data_sets_own(tmp_path):
     write_folder(tmp_path)
     changes = {"mean": [0.0, 0.0, 0.0], "std": [0.5, 0.5, 0.5]}
-    images, _ = next(iter(build_data(arguments("folder", tmp_path, **changes), OneOf()).test))
+    images, _ = next(iter(load("folder", tmp_path, **changes).test))
     torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([0.0, 2.0]))
 
 
@@ -155,39 +159,38 @@ def write_folder(root):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_see_the_test_set_once_and_share_the_training_batches(size):
-    args = arguments(train_batch=64)
-    shares = [build_data(args, OneOf(rank, size)) for rank in range(size)]
-    alone = build_data(args, OneOf())
+    shares = [load(batch=64, world=OneOf(rank, size)) for rank in range(size)]
+    alone = load(batch=64)
     assert [x for data in shares for x in labels_of(data.test)] == labels_of(alone.test)
     first = [label for data in shares for label in next(iter(data.train))[1].tolist()]
     assert first == next(iter(alone.train))[1].tolist()
 
 
 def test_a_batch_smaller_than_the_number_of_processes():
-    with pytest.raises(UserError, match="--train-batch 2: 3 processes"):
-        build_data(arguments(train_batch=2), OneOf(0, 3))
+    with pytest.raises(UserError, match="--train-batch 2: .* 3 processes"):
+        load(batch=2, world=OneOf(0, 3))
 
 
 def test_fewer_training_images_than_processes(tmp_path):
     write_folder(tmp_path)
     with pytest.raises(UserError, match="--path .*2 training samples for 3 processes"):
-        build_data(arguments("folder", tmp_path), OneOf(0, 3))
+        load("folder", tmp_path, world=OneOf(0, 3))
 
 
 def test_event_recordings_come_from_their_own_module(monkeypatch):
     module = ModuleType("utils.events.cifar10_dvs")
     train, test = SimpleNamespace(num_samples=9), SimpleNamespace()
-    module.build = lambda args, world: (train, test, 7, f"frames of {args.path}")
+    module.build = lambda path, timesteps, batching, world: (train, test, 7, f"frames of {path}")
     monkeypatch.setitem(sys.modules, "utils.events.cifar10_dvs", module)
     monkeypatch.setattr("utils.events.cifar10_dvs", module, raising=False)
-    data = build_data(arguments("CIFAR10DVS", "here"), OneOf())
+    data = load("CIFAR10DVS", "here")
     assert (data.train, data.test, data.num_classes, data.in_channels) == (train, test, 7, 2)
     assert data.description == "frames of here"
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
     with pytest.raises(UserError) as caught:
-        build_data(arguments("cifar10dvs"), OneOf())
+        load("cifar10dvs")
     message = str(caught.value)
     assert all(name in message for name in known_datasets())
     assert message.startswith("--dataset cifar10dvs: ") and message.endswith("CIFAR10DVS?")
@@ -195,5 +198,5 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
 
 def test_a_name_like_no_other_gets_no_suggestion():
     with pytest.raises(UserError) as caught:
-        build_data(arguments("mnist"), SimpleNamespace())
+        load("mnist", world=SimpleNamespace())
     assert "did you mean" not in str(caught.value)

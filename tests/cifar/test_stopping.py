@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from utils.datasets.image_tensors import TestImages, TrainImages
-from utils.runs import checkpoint, lock
+from utils.runs import checkpoint
+from utils.runs.lock import RunLock
+from utils.runs.paths import RunFiles
 
 FLAGS = ("--epochs", "3", "--manualSeed", "8", "--dropout", "0.2", "--lr", "0.05")
 STEPS = 3  # an epoch has
@@ -159,7 +161,7 @@ def test_a_checkpoint_within_an_epoch_needs_the_batch_it_was_trained_with(call, 
 def test_another_run_of_the_name_is_refused_and_says_who_has_it(call, tmp_path, capsys):
     folder = tmp_path / "digits"
     folder.mkdir()
-    with lock.RunLock(folder / f".{STEM}.lock"):
+    with RunLock(RunFiles(folder, STEM)):
         with pytest.raises(SystemExit) as ended:
             call(*FLAGS)
         assert ended.value.code == 2

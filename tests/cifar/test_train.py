@@ -216,7 +216,7 @@ def test_resuming_automatically_past_a_damaged_checkpoint(call, killed_before_ep
     (folder / "tiny.lif_previous.pth").write_bytes((folder / "tiny.lif_best.pth").read_bytes())
     (folder / "tiny.lif.pth").write_bytes(b"lost")
     call("--epochs", "4", "--resume", "auto")
-    assert "passing over a checkpoint: --resume tiny.lif.pth" in capsys.readouterr().out
+    assert "skipping a checkpoint: --resume tiny.lif.pth" in capsys.readouterr().out
     assert _log(folder) == _log(folder, "tiny.lifwhole")
 
 

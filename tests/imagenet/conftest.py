@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from imagenet import stages
 from imagenet.launch import start
 from imagenet.options import build_parser
+from imagenet.stages import run_stage
 from models import registry
+from tests.frozen_args import FrozenArgs
 from tests.imagenet.tiny_net import BUILDERS
 from utils.system import entry
 
@@ -40,7 +41,7 @@ def _call(root, images, line):
             patch.setitem(registry._BUILDERS, name, builder)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(torch.cuda, "device_count", lambda: 0)
-        entry.run(lambda: start(stages.main, build_parser().parse_args(flags)))
+        entry.run(lambda: start(run_stage, FrozenArgs(build_parser().parse_args(flags))))
     return root / "imagenet"
 
 

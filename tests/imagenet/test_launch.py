@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from imagenet import launch
+from imagenet.build import read_batching
 from imagenet.launch import start
 from imagenet.options import build_parser
+from tests.frozen_args import FrozenArgs
 from utils.distributed.launch_env import connect
 from utils.distributed.world import World
 from utils.system.errors import UserError
@@ -19,7 +21,8 @@ def _start(line, gpus=0):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         patch.setattr(torch.cuda, "device_count", lambda: gpus)
-        start(lambda *given: seen.append(given), build_parser().parse_args(line.split()))
+        args = FrozenArgs(build_parser().parse_args(line.split()))
+        start(lambda *given: seen.append(given), args)
     (given,) = seen
     return given
 
@@ -34,13 +37,14 @@ def _start(line, gpus=0):
     ],
 )
 def test_without_a_gpu_one_process_is_alone(line):
-    args, world = _start(line)
+    args, layout, world = _start(line)
     assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
-    assert (args.batch_size, args.workers) == (144, 4)
+    batching = read_batching(args, layout, None, world)
+    assert (batching.train_batch, batching.test_batch, batching.workers) == (144, 144, 4)
 
 
 def test_a_gpu_can_be_named():
-    _, world = _start("--gpu 1", gpus=2)
+    *_, world = _start("--gpu 1", gpus=2)
     assert world.device == torch.device("cuda", 1)
 
 
@@ -81,9 +85,11 @@ def test_a_launcher_gives_the_layout(monkeypatch):
         monkeypatch.setenv(name, value)
     joined = []
     monkeypatch.setattr(launch, "join", lambda *given: joined.append(given) or World(CPU))
-    args, _ = _start("-b 100 -j 5 --local-rank 1 --timeout 30")
+    args, layout, world = _start("-b 100 -j 5 --local-rank 1 --timeout 30")
+    batching = read_batching(args, layout, None, world)
     assert joined == [(1, 30.0)]
-    assert (args.batch_size, args.workers) == (200, 3)  # of two nodes; of one, for two processes
+    assert batching.train_batch == 200  # on two nodes
+    assert batching.workers == 3  # half of one node's, rounded up
 
 
 def test_a_port_in_use_is_named():

@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from imagenet.build import read_batching
+from imagenet.launch import Layout
 from imagenet.loaders import MEAN, STD, build_calibration, build_data
 from imagenet.options import build_parser
 from imagenet.transforms import test_transform as resize_and_crop
@@ -16,11 +18,13 @@ from utils.distributed.world import World
 from utils.system.errors import UserError
 
 CPU = torch.device("cpu")
+ALONE = World(CPU)
 
 
-def _args(root, line=""):
+def _build(build, root, line="", world=ALONE):
     flags = f"--data {root} -j 0 -b 8 --image-size 32 --seed 3 {line}"
-    return build_parser().parse_args(flags.split())
+    args = build_parser().parse_args(flags.split())
+    return build(args, read_batching(args, Layout(1, 0, 1), None, world), world)
 
 
 def _epoch(loader, epoch):
@@ -40,7 +44,7 @@ def damaged(images, tmp_path):
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch(images):
-    one, two = (build_data(_args(images), World(CPU)).train for _ in range(2))
+    one, two = (_build(build_data, images).train for _ in range(2))
     x, y = _epoch(one, 2)
     _epoch(two, 0)
     again_x, again_y = _epoch(two, 2)
@@ -48,15 +52,12 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(images):
     assert x.shape == (21, 3, 32, 32)
     assert y.bincount().tolist() == [7, 7, 7]
     assert not torch.equal(_epoch(one, 3)[0], x)
-    other = build_data(_args(images, "--seed 4"), World(CPU)).train
+    other = _build(build_data, images, "--seed 4").train
     assert not torch.equal(_epoch(other, 2)[0], x)
 
 
 def test_loader_processes_change_nothing_and_stay(images):
-    args = _args(images)
-    alone = build_data(args, World(CPU))
-    args.workers = 2
-    helped = build_data(args, World(CPU))
+    alone, helped = _build(build_data, images), _build(build_data, images, "-j 2")
     for epoch in (1, 2):
         for half in ("train", "test"):
             expected, actual = (_epoch(getattr(data, half), epoch) for data in (alone, helped))
@@ -65,16 +66,15 @@ def test_loader_processes_change_nothing_and_stay(images):
 
 
 def test_loading_leaves_the_random_state_alone(images):
-    train = build_data(_args(images), World(CPU)).train
+    train = _build(build_data, images).train
     before = torch.get_rng_state()
     _epoch(train, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_two_processes_see_what_one_sees(images):
-    args = _args(images)
-    whole = build_data(args, World(CPU))
-    parts = [build_data(args, World(CPU, rank, 2)) for rank in range(2)]
+    whole = _build(build_data, images)
+    parts = [_build(build_data, images, world=World(CPU, rank, 2)) for rank in range(2)]
     for part in parts:
         part.train.set_epoch(1)
     whole.train.set_epoch(1)
@@ -87,7 +87,7 @@ def test_two_processes_see_what_one_sees(images):
 def test_validation_has_every_image_once(images, size):
     labels = []
     for rank in range(size):
-        loader = build_data(_args(images), World(CPU, rank, size)).test
+        loader = _build(build_data, images, world=World(CPU, rank, size)).test
         labels += [y for _, batch in loader for y in batch.tolist()]
     assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -95,7 +95,7 @@ def test_validation_has_every_image_once(images, size):
 def test_validation_images_are_resized_cropped_and_normalised(images):
     from torchvision import transforms as T
 
-    x, _ = _epoch(build_data(_args(images), World(CPU)).test, 0)
+    x, _ = _epoch(_build(build_data, images).test, 0)
     image = open_rgb(str(images / "val" / "class0" / "0.png"))
     usual = T.Compose([T.Resize(37), T.CenterCrop(32), T.ToTensor(), T.Normalize(MEAN, STD)])
     assert torch.equal(x[0], usual(image))
@@ -107,7 +107,7 @@ def test_full_size_is_the_published_transform():
 
 
 def test_training_crops_and_mirrors_only_as_told(images):
-    data = build_data(_args(images, "--min_crop 0.99 --no_flip"), World(CPU))
+    data = _build(build_data, images, "--min_crop 0.99 --no_flip")
     x, _ = _epoch(data.train, 0)
     assert x.shape == (21, 3, 32, 32)
     crop, mirror = data.train.loader.dataset.transform.transforms
@@ -116,7 +116,7 @@ def test_training_crops_and_mirrors_only_as_told(images):
 
 
 def test_an_unreadable_image_is_named(damaged):
-    data = build_data(_args(damaged), World(CPU))
+    data = _build(build_data, damaged)
     for loader, name in ((data.train, "class1/2.png"), (data.test, "class0/1.png")):
         with pytest.raises(UserError, match=f"--data: .*{name}.*--skip_bad_images") as caught:
             _epoch(loader, 0)
@@ -125,7 +125,7 @@ def test_an_unreadable_image_is_named(damaged):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_images_can_be_skipped_and_are_counted(damaged, capsys, workers):
-    data = build_data(_args(damaged, f"--skip_bad_images -j {workers}"), World(CPU))
+    data = _build(build_data, damaged, f"--skip_bad_images -j {workers}")
     for epoch in (0, 1):
         x, y = _epoch(data.train, epoch)
         assert y.bincount().tolist() == [7, 7, 7]  # the next one is there twice
@@ -139,12 +139,12 @@ def test_a_batch_without_a_readable_image_is_left_out(images, tmp_path):
     root = shutil.copytree(images, tmp_path / "bad")
     for k in range(3):
         (root / "val" / "class1" / f"{k}.png").write_text("")
-    data = build_data(_args(root, "--skip_bad_images -b 3"), World(CPU))
+    data = _build(build_data, root, "--skip_bad_images -b 3")
     assert _epoch(data.test, 0)[1].tolist() == [0, 0, 0, 2, 2, 2]
 
 
 def test_a_killed_loader_process_is_a_mistake_with_a_remedy(images, monkeypatch):
-    train = build_data(_args(images), World(CPU)).train
+    train = _build(build_data, images).train
 
     def die():
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
@@ -157,6 +157,8 @@ def test_a_killed_loader_process_is_a_mistake_with_a_remedy(images, monkeypatch)
 DYING = """
 import multiprocessing, os, signal, sys
 import torch
+from imagenet.build import read_batching
+from imagenet.launch import Layout
 from imagenet.loaders import build_data
 from imagenet.options import build_parser
 from utils.distributed.world import World
@@ -165,7 +167,8 @@ from utils.system.entry import run
 
 def main():
     args = build_parser().parse_args(["--data", sys.argv[1], *"-j 1 -b 2 --seed 3".split()])
-    train = build_data(args, World(torch.device("cpu"))).train
+    world = World(torch.device("cpu"))
+    train = build_data(args, read_batching(args, Layout(1, 0, 1), None, world), world).train
     train.set_epoch(0)
     batches = iter(train)
     next(batches)
@@ -197,7 +200,7 @@ def test_a_loader_process_that_really_dies_is_named(images):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_epoch_can_begin_in_its_midst(images, workers):
-    train = build_data(_args(images, f"-j {workers} -b 4"), World(CPU)).train
+    train = _build(build_data, images, f"-j {workers} -b 4").train
     train.set_epoch(1)
     whole = list(train)
     train.set_epoch(1)
@@ -211,27 +214,27 @@ def test_an_epoch_can_begin_in_its_midst(images, workers):
 
 
 def test_calibration_looks_at_the_first_validation_images(images):
-    loader, num_classes = build_calibration(_args(images, "--calib_batches 2 -b 4"), World(CPU))
+    loader, num_classes = _build(build_calibration, images, "--calib_batches 2 -b 4")
     assert num_classes == 3
     assert _epoch(loader, 0)[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 def test_calibration_on_training_images_is_a_seeded_sample(images):
     line = "--calib_batches 2 -b 6 --calib_split train"
-    samples = [build_calibration(_args(images, line), World(CPU))[0] for _ in range(2)]
+    samples = [_build(build_calibration, images, line)[0] for _ in range(2)]
     (x, y), (again, _) = (_epoch(loader, 0) for loader in samples)
     assert torch.equal(x, again)
     assert len(y) == 12 and len(set(y.tolist())) == 3
-    other = build_calibration(_args(images, f"{line} --seed 9"), World(CPU))[0]
+    other = _build(build_calibration, images, f"{line} --seed 9")[0]
     assert not torch.equal(_epoch(other, 0)[0], x)
 
 
 def test_more_batches_than_there_are_is_all_there_is(images):
-    loader, _ = build_calibration(_args(images, "--calib_batches 99"), World(CPU))
+    loader, _ = _build(build_calibration, images, "--calib_batches 99")
     assert len(_epoch(loader, 0)[1]) == 9
 
 
 @pytest.mark.parametrize(("size", "line"), [(8, "-b 8"), (11, "-b 99")])
 def test_more_processes_than_a_batch_feeds_are_refused(images, size, line):
     with pytest.raises(UserError, match="--batch-size"):
-        build_data(_args(images, line), World(CPU, 0, size))
+        _build(build_data, images, line, world=World(CPU, 0, size))

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from imagenet.build import WORDS
 from models import NeuronSetting, create_model
 from tests import golden_numbers as golden
 from utils.distributed.world import World
 from utils.runs import checkpoint
+from utils.runs.checkpoint_keys import IMAGENET_KEYS
 from utils.training import optimizer
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 WORLD = World(torch.device("cpu"))
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False}
@@ -47,10 +47,10 @@ def test_each_momentum_returns_to_its_own_parameter(tmp_path, name, order):
     torch.save(content, tmp_path / "theirs.pth")
     model = create_model(NETWORKS[name], NeuronSetting(), shapes["fc.bias"][0])
     optimiser = optimizer.build("SGD", model, **SETTINGS)
-    training = Training(model, optimiser, accuracy_keys=WORDS.accuracies)
-    training.resume(checkpoint.load(tmp_path / "theirs.pth"), 10, WORLD, "theirs.pth")
-    assert (training.epoch, training.iteration) == (7, 70)
-    assert (training.acc, training.best_acc) == (60.5, 61.5)
+    state = TrainState(model, optimiser, keys=IMAGENET_KEYS)
+    state.resume(checkpoint.load(tmp_path / "theirs.pth"), 10, WORLD, "theirs.pth")
+    assert (state.epoch, state.iteration) == (7, 70)
+    assert (state.acc, state.best_acc) == (60.5, 61.5)
     momenta = {
         key: optimiser.state[parameter]["momentum_buffer"]
         for key, parameter in model.named_parameters()

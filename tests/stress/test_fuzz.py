@@ -31,7 +31,7 @@ from utils.runs import checkpoint
 from utils.system import random_state
 from utils.system.errors import UserError
 from utils.training import optimizer
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -227,24 +227,24 @@ def test_thresholds(path, outcomes):
 
 def test_checkpoints(path, outcomes):
     net = tiny_lif(SETTING)
-    training = Training(net, optimizer.build("SGD", net, **OPTIMIZER))
+    state = TrainState(net, optimizer.build("SGD", net, **OPTIMIZER))
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
-    training.optimizer.step()
-    training.rows = [[0.1, 2.0, 2.0, 10.0, 10.0]]
-    content = training.snapshot(WORLD) | {"epoch": 1, "step": 1, "steps": 3, "setting": {"a": 1}}
+    state.optimizer.step()
+    state.rows = [[0.1, 2.0, 2.0, 10.0, 10.0]]
+    content = state.snapshot(WORLD) | {"epoch": 1, "step": 1, "steps": 3, "setting": {"a": 1}}
     content |= {"parts": [{"totals": [1.0, 2.0, 3.0, 4.0], "statistics": {}}], "manualSeed": 3}
     whole, legacy = _both_forms(content)
-    state = random_state.capture(WORLD.device)
+    drawn = random_state.capture(WORLD.device)
 
     def resume():
-        training.resume(checkpoint.load(path), 3, WORLD, "file")
-        assert training.epoch >= 0 and 0 <= training.step <= 3
-        assert all(len(row) == 5 for row in training.rows)
+        state.resume(checkpoint.load(path), 3, WORLD, "file")
+        assert state.epoch >= 0 and 0 <= state.step <= 3
+        assert all(len(row) == 5 for row in state.rows)
 
     def read(data):
         path.write_bytes(_damaged_content(data.draw, content, whole, legacy))
         _read(outcomes, resume)
-        random_state.restore(state, WORLD.device)
+        random_state.restore(drawn, WORLD.device)
 
     fuzz(read)

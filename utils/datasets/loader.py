@@ -65,6 +65,21 @@ class SpanLoader(Loader):
 
 
 @dataclass(frozen=True)
+class Batching:
+    """How a data set is batched: the batch sizes over all ranks, and the seed of the order.
+
+    This rank loads with `workers` processes; `sync_bn` tells that BatchNorm statistics are over
+    all ranks.
+    """
+
+    train_batch: int
+    test_batch: int
+    workers: int
+    sync_bn: bool
+    seed: int
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set ready for training: its loaders, and what a model and a user need to know."""
 

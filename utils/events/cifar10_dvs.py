@@ -5,7 +5,6 @@ H. Li et al., CIFAR10-DVS: an event-stream dataset for object classification, Fr
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.datasets.image_tensors import Augmentation, ImageSet, TestImages, TrainImages
-from utils.datasets.loader import Loader
+from utils.datasets.loader import Batching, Loader
 from utils.datasets.sharding import test_spans, train_spans
 from utils.events.collection import CLASSES, Sample, list_samples, prepare, read_sample, split
 from utils.events.frame_cache import FrameKind
@@ -29,34 +28,35 @@ if TYPE_CHECKING:
 INPUT_SIZE = 48  # pixels along each side of a training frame
 
 
-def build(args: Namespace, world: World) -> tuple[Loader, Loader, int, str]:
+def build(
+    path: str, timesteps: int, batching: Batching, world: World
+) -> tuple[Loader, Loader, int, str]:
     """Return training loader, test loader, number of classes and a line that describes the data.
 
     The loaders yield frames `(N, T, 2, 48, 48)` float32 and labels `(N,)` int64 on the device.
-    Read from `args`: path, timesteps, workers, train_batch, test_batch, sync_bn, manualSeed. Raises
-    UserError where the data are missing, cannot be fetched, or are damaged.
+    Raises UserError where the data are missing, cannot be fetched, or are damaged.
     """
-    train, test = _halves(args, world)
-    by_step = nn.Unflatten(1, (args.timesteps, 2))
+    train, test = _halves(Path(path), timesteps, batching.workers, world)
+    by_step = nn.Unflatten(1, (timesteps, 2))
     crop = Augmentation(padding=4, flip=False)
-    spans = train_spans(len(train), args.train_batch, world.rank, world.size, args.sync_bn)
-    train_loader = TrainImages(train, by_step, crop, spans, args.manualSeed)
-    spans = test_spans(len(test), args.test_batch, world.rank, world.size)
+    spans = train_spans(len(train), batching.train_batch, world.rank, world.size, batching.sync_bn)
+    train_loader = TrainImages(train, by_step, crop, spans, batching.seed)
+    spans = test_spans(len(test), batching.test_batch, world.rank, world.size)
     test_loader = TestImages(test, by_step, spans)
     description = (
         f"CIFAR10DVS: {len(train):,} training and {len(test):,} test recordings as frames"
-        f" {args.timesteps}x2x{INPUT_SIZE}x{INPUT_SIZE}, {len(CLASSES)} classes, training with"
+        f" {timesteps}x2x{INPUT_SIZE}x{INPUT_SIZE}, {len(CLASSES)} classes, training with"
         f" random crop {crop.padding}"
     )
     return train_loader, test_loader, len(CLASSES), description
 
 
-def _halves(args: Namespace, world: World) -> tuple[ImageSet, ImageSet]:
-    """Return the training and the test set on the device; the main process prepares the files."""
-    root, kind = Path(args.path), FrameKind(args.timesteps)
-    world.run_on_main_first(lambda: prepare(root, kind, args.workers))
+def _halves(root: Path, timesteps: int, workers: int, world: World) -> tuple[ImageSet, ImageSet]:
+    """Return the training and the test set on the device; rank 0 prepares the files."""
+    kind = FrameKind(timesteps)
+    world.run_on_main_first(lambda: prepare(root, kind, workers))
     train, test = split(list_samples(root, kind))
-    both = load(train + test, kind, args.workers, world.device, quiet=not world.is_main)
+    both = load(train + test, kind, workers, world.device, quiet=not world.is_main)
     sizes = len(train), len(test)
     return tuple(map(ImageSet, both.images.split(sizes), both.labels.split(sizes)))
 

@@ -11,51 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from utils.runs.checkpoint_keys import of_wrong_kind
+from utils.runs.paths import BEST, LAST
 from utils.system.atomic_write import write_atomically
 from utils.system.errors import UserError, first_line
 
 _PREFIX = "module."
 _SHOWN = 4
-_NUMBER = (int, float, Tensor)
-_KINDS = {  # of what a checkpoint may hold besides its state_dict
-    "epoch": int,
-    "step": int,
-    "steps": int,
-    "iteration": int,
-    "skipped": int,
-    "manualSeed": int,
-    "acc": _NUMBER,
-    "best_acc": _NUMBER,
-    "acc1": _NUMBER,
-    "best_acc1": _NUMBER,
-    "model": str,
-    "arch": str,
-    "setting": dict,
-    "optimizer": dict,
-    "optimizer_names": list,
-    "random_states": list,
-    "parts": list,
-    "rows": list,
-}
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`; a run killed meanwhile leaves the former file."""
+    """Write `content` to `path` atomically; raises `UserError` where the disk refuses."""
     write_atomically(path, lambda file: torch.save(content, file))
 
 
 def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
-    """Return what the checkpoint at `path` holds, on the CPU, its keys without `module.`.
+    """Return the content of the checkpoint `path` on the CPU, tensor names without `module.`.
 
-    Raises `UserError`, naming `flag`, for a missing, truncated or foreign file.
+    Raises `UserError`, naming `flag`, for a missing, truncated or foreign file; see
+    `checkpoint_keys` for the content.
     """
     content = read(path, flag)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not _is_state(state):
-        raise UserError(f"{flag} {path.name}: no checkpoint, it holds no state_dict of tensors")
-    for key, kind in _KINDS.items():
-        if key in content and not _is_a(kind, content[key]):
-            raise UserError(f"{flag} {path.name}: damaged or foreign, its {key} is of another kind")
+        raise UserError(f"{flag} {path.name} is not a checkpoint: it has no state_dict of tensors")
+    if wrong := of_wrong_kind(content):
+        raise UserError(
+            f"{flag} {path.name} is damaged or foreign: wrong kind of value in {', '.join(wrong)}"
+        )
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
 
@@ -70,20 +53,20 @@ def read(path: Path, flag: str) -> Any:
     try:
         _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error says all there is to say
+            warnings.simplefilter("ignore")  # the UserError says it
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes can make an unpickler stumble anywhere
+    except Exception as error:  # foreign bytes may fail anywhere in the unpickler
         raise UserError(
-            f"{flag} {path.name}: truncated, unreadable or no file of tensors; use an intact "
-            "copy, for example the _best.pth beside a checkpoint"
+            f"{flag} {path.name}: truncated, unreadable or not a file of tensors; use an intact "
+            f"copy, for example the {BEST} beside a checkpoint"
         ) from error
 
 
 def _check_archive(path: Path) -> None:
-    """Raise an exception for a zip file that is not as `torch.save` writes it.
+    """Raise an exception for a zip file that `torch.save` did not write.
 
-    Torch compares no check sums, and would unpack what a few bytes are said to be. Files of the
-    older form, which are no zip files, have no sums to compare.
+    torch verifies no checksums, and would unpack a few bytes into any size. Files in torch's older
+    format are not zip files and have no checksums.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -97,15 +80,8 @@ def _check_archive(path: Path) -> None:
             raise ValueError(damaged)
 
 
-def _is_a(kind: type | tuple[type, ...], value: Any) -> bool:
-    """Return whether `value` is of that `kind`; counts are not below 0 nor beyond all bounds."""
-    if kind is int:
-        return isinstance(value, int) and 0 <= value < 2**48
-    return isinstance(value, kind)
-
-
 def _is_state(state: Any) -> bool:
-    """Return whether `state` holds dense tensors by name."""
+    """Return whether `state` is a dict of dense tensors by name."""
     return isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
         for key, value in state.items()
@@ -113,14 +89,14 @@ def _is_state(state: Any) -> bool:
 
 
 def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` with keys as the bare model has them, in the same order."""
+    """Return `state`, in its order, with the keys of the unwrapped model."""
     return {key.removeprefix(_PREFIX): value for key, value in state.items()}
 
 
 def load_weights(
     model: nn.Module, state: dict[str, Tensor], where: str, may_lack: str | None = None
 ) -> list[str]:
-    """Copy `state` into `model`; return the keys that it lacks, `model` keeping its own there.
+    """Copy `state` into `model`; return the keys missing in it, whose values `model` keeps.
 
     Only keys that end in `may_lack` may be missing. Raises `UserError`, starting with `where`,
     for any other difference, before anything is copied.
@@ -151,10 +127,10 @@ def load_weights(
 
 
 def _present(path: Path) -> str:
-    kind = path.suffix or ".pth"
+    kind = path.suffix or LAST
     names = [file.name for file in path.parent.glob(f"*{kind}")]
     near = difflib.get_close_matches(path.name, names, n=_SHOWN, cutoff=0.0)
-    return f"the nearest there: {', '.join(near)}" if near else f"no {kind} file is there yet"
+    return f"similar there: {', '.join(near)}" if near else f"no {kind} file is there yet"
 
 
 def _listed(what: str, keys: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run on their way to disk: at every moment there is a whole one."""
+"""The order in which checkpoints replace each other: at every moment one on disk is whole."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from utils.system.atomic_write import link, writing
 
 
 class Checkpoints:
-    """Writes the checkpoints of the run `files`, which goes on from the file `resumed`, if any.
+    """Writes the checkpoints of the run `files`, resumed from the file `resumed`, if any.
 
-    The last is kept as the previous one once the next is whole, unless nothing says that it is
-    whole itself. All raise `UserError` when the disk refuses; what was there is left as it was.
+    The last checkpoint is kept as the previous one while the next is written, if it is known to be
+    whole: written or read by this process. Methods raise `UserError` when the disk refuses, and
+    leave the files as they were.
     """
 
     def __init__(self, files: RunFiles, resumed: Path | None = None) -> None:
@@ -22,11 +23,11 @@ class Checkpoints:
         self.last_is_whole = resumed == files.last
 
     def save_within_epoch(self, content: dict[str, Any]) -> None:
-        """Save where an epoch stands."""
+        """Save a checkpoint within an epoch."""
         checkpoint.save(self.files.mid, content)
 
     def save_epoch(self, content: dict[str, Any], is_best: bool) -> None:
-        """Save an epoch, which makes the checkpoints within it superfluous."""
+        """Save a whole epoch and remove the checkpoint within it."""
         files = self.files
         if is_best or not files.best.exists():
             checkpoint.save(files.best, content)
@@ -37,7 +38,7 @@ class Checkpoints:
         self._remove(files.mid)
 
     def finish(self) -> None:
-        """Remove what only an unfinished run needs."""
+        """Remove the checkpoints that only an unfinished run needs."""
         self._remove(self.files.previous)
 
     def _remove(self, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.system.atomic_write import write_atomically
 
-_TRAIN, _TEST = "#0072b2", "#d55e00"  # told apart by the colour-blind and in grey
+_TRAIN, _TEST = "#0072b2", "#d55e00"  # distinct to the colour-blind and in grey
 
 
 def save_curves(path: Path, rows: Sequence[Sequence[float]], title: str) -> None:

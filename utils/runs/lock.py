@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from utils.runs.paths import RunFiles
 from utils.system.atomic_write import writing
 from utils.system.errors import UserError
 from utils.system.file_lock import FileLock, LockHeld
 
 
 class RunLock:
-    """The lock of a run on the file `path`; raises `UserError` where another run holds it."""
+    """The lock on the files of a run; raises `UserError` where another run holds it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lock = FileLock(path)
+    def __init__(self, files: RunFiles) -> None:
+        self.files = files
+        self.lock = FileLock(files.lock)
 
     def __enter__(self) -> RunLock:
-        with writing(self.path), self._refused():
+        with writing(self.files.lock), self._refused():
             self.lock.acquire()
         return self
 
@@ -36,8 +36,7 @@ class RunLock:
         try:
             yield
         except LockHeld as holder:
-            stem = self.path.name.removeprefix(".").removesuffix(".lock")
             raise UserError(
-                f"--name: {holder} is writing {self.path.parent / stem}*; wait for it, end it, or "
+                f"--name: {holder} is writing {self.files.path('*')}; wait for it, end it, or "
                 "choose another --name"
             ) from None

@@ -1,4 +1,4 @@
-"""The log of a run: a tab-separated table with a row an epoch."""
+"""The log of a run: a tab-separated table with one row per epoch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COLUMNS = ("Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc
 
 
 class Log:
-    """The rows in the file `path`; losses are means, accuracies percentages.
+    """The table in the file `path`: mean losses, accuracies in percent.
 
-    An evaluation's row has no training figures: they are `nan`.
+    The row of an evaluation has `nan` for the training loss and accuracy.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class Log:
             file.write(_line(row) + "\n")
 
     def complete(self, rows: Sequence[Sequence[float]]) -> None:
-        """Leave all of `rows`, one an epoch, in the file; as a rule the last alone is missing."""
+        """Make `rows`, one per epoch, those of the file; appends where only the last is missing."""
         count = self._count()
         if count == len(rows) - 1:
             self.append(rows[-1])
@@ -56,7 +56,7 @@ class Log:
             self.start(rows)
 
     def _count(self) -> int | None:
-        """Return how many epochs are in the file, None if their number cannot be told."""
+        """Return the number of epochs in the file, None if it cannot be read."""
         try:
             return len(self.epochs()) if self.path.read_text().endswith("\n") else None
         except (OSError, UserError, ValueError):

@@ -1,4 +1,4 @@
-"""The files of one run, and how they survive the next run of the same name."""
+"""The names of a run's files, and how they are kept when the next run has the same name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 
 from utils.system.atomic_write import writing
 
-_CHECKPOINTS = (".pth", "_mid.pth", "_previous.pth", "_best.pth")
-_SUFFIXES = (*_CHECKPOINTS, ".txt", ".pdf", "_firing_rate.dict", ".json")
+# What follows the stem in the name of each file of a run.
+LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
+LOG, CURVES, FIRING_RATES, RECORD = ".txt", ".pdf", "_firing_rate.dict", ".json"
+_CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
+_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, FIRING_RATES, RECORD)
 
 
 @dataclass(frozen=True)
@@ -26,60 +29,60 @@ class RunFiles:
 
     @property
     def log(self) -> Path:
-        return self.path(".txt")
+        return self.path(LOG)
 
     @property
     def last(self) -> Path:
-        return self.path(".pth")
+        return self.path(LAST)
 
     @property
     def mid(self) -> Path:
         """The checkpoint within an epoch."""
-        return self.path("_mid.pth")
+        return self.path(MID)
 
     @property
     def previous(self) -> Path:
         """The checkpoint before the last."""
-        return self.path("_previous.pth")
+        return self.path(PREVIOUS)
 
     @property
     def best(self) -> Path:
-        return self.path("_best.pth")
+        return self.path(BEST)
 
     @property
     def curves(self) -> Path:
-        return self.path(".pdf")
+        return self.path(CURVES)
 
     @property
     def firing_rates(self) -> Path:
-        return self.path("_firing_rate.dict")
+        return self.path(FIRING_RATES)
 
     @property
     def record(self) -> Path:
-        return self.path(".json")
+        return self.path(RECORD)
 
     @property
     def lock(self) -> Path:
-        """The file whose lock the run holds while it trains."""
+        """The file that the run locks while it trains."""
         return self.folder / f".{self.stem}.lock"
 
     def checkpoints(self) -> list[Path]:
-        """Return where checkpoints of this run may lie."""
+        """Return the paths of all kinds of checkpoint of this run."""
         return [self.path(suffix) for suffix in _CHECKPOINTS]
 
     def make_folder(self) -> None:
-        """Make the folder; raises `UserError` where that is impossible."""
+        """Create the folder; raises `UserError` where the disk refuses."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def existing(self) -> list[str]:
-        """Return the suffixes of the files that are there."""
+        """Return the suffixes of the files that exist."""
         return [suffix for suffix in _SUFFIXES if self.path(suffix).exists()]
 
     def set_aside(self, keep: Path | None = None) -> RunFiles | None:
-        """Give the files that are there a free stem `<stem>.old-<n>` and return them.
+        """Rename the files that exist to a free stem `<stem>.old-<n>` and return them.
 
-        A copy of `keep` stays. Returns None when there is nothing to set aside.
+        `keep` is copied instead. Returns None when there is nothing to rename.
         """
         suffixes = self.existing()
         if not suffixes:
@@ -94,7 +97,7 @@ class RunFiles:
 
 
 def owner(folder: Path, checkpoint: str) -> RunFiles:
-    """Return the files of the run that wrote the file name `checkpoint`."""
+    """Return the files of the run that wrote the checkpoint of the file name `checkpoint`."""
     for suffix in sorted(_CHECKPOINTS, key=len, reverse=True):
         if checkpoint.endswith(suffix):
             return RunFiles(folder, checkpoint.removesuffix(suffix))

@@ -1,4 +1,4 @@
-"""What produced a run's files: commands, settings and versions, in JSON beside the log."""
+"""The run record: commands, settings and versions that produced a run's files, as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         return list(json.loads(path.read_text()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is no run record of this program: move it away") from error
+        raise UserError(f"{path} is not a run record of this program: move it away") from error
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,14 @@
-"""Which checkpoint a run goes on from."""
+"""The checkpoint that a run is resumed from."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from utils.distributed.world import World
 from utils.runs import checkpoint
+from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.lock import RunLock
 from utils.runs.paths import RunFiles
 from utils.system.errors import UserError
@@ -15,58 +16,67 @@ from utils.system.errors import UserError
 AUTO = "auto"
 
 
-def read(args: Namespace, files: RunFiles, world: World) -> dict[str, Any] | None:
-    """Return the content of the checkpoint that `--resume` names, None where it names none.
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint to resume from; `automatic` where it was found by `--resume auto`."""
 
-    `auto` stands for the newest whole one of the run `files`; `--resume` holds its name afterwards,
-    on every process, or is empty where there is none. Raises `UserError` for a file that cannot be
-    read, for nothing to evaluate, and where another process trains under the name of `files`.
+    path: Path
+    content: CheckpointContent
+    automatic: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file name."""
+        return self.path.name
+
+
+def read(name: str, files: RunFiles, world: World, evaluate: bool = False) -> Resumed | None:
+    """Return the checkpoint `name` in the folder of the run `files`, None for an empty name.
+
+    `auto` stands for the checkpoint of `files` that was trained furthest, None where there is
+    none. Raises `UserError` for a file that cannot be read, for nothing to `evaluate`, and where
+    another process trains under the name of `files`.
     """
-    content = None
-    if world.is_main and not args.evaluate:
-        RunLock(files.lock).check()
-    args.resume_auto = args.resume == AUTO
-    if args.resume_auto:
-        name, content = _newest(files, world.print_main) if world.is_main else ("", None)
-        args.resume = world.broadcast(name)
-        _tell(args, files, world)
-    if args.resume and content is None:
-        content = checkpoint.load(files.folder / args.resume)
-    return content
+    if world.is_main and not evaluate:
+        RunLock(files).check()
+    if name != AUTO:
+        path = files.folder / name
+        return Resumed(path, checkpoint.load(path)) if name else None
+    newest = _newest(files, world.print_main) if world.is_main else None
+    name = world.broadcast(newest.name if newest else "")
+    _print_choice(name, files, world, evaluate)
+    if name and not newest:  # on the other ranks
+        path = files.folder / name
+        newest = Resumed(path, checkpoint.load(path), automatic=True)
+    return newest
 
 
-def _newest(files: RunFiles, say: Callable[[str], None]) -> tuple[str, dict[str, Any] | None]:
-    """Return the file name and the content of the checkpoint that got furthest.
-
-    Damaged ones are named and passed over: a disk may lose what was written last.
-    """
-    name, content, furthest = "", None, (0, 0)
-    for path in filter(lambda path: path.exists(), files.checkpoints()):
+def _newest(files: RunFiles, note: Callable[[str], None]) -> Resumed | None:
+    """Return the checkpoint that was trained furthest, after a `note` on each damaged one."""
+    newest, furthest = None, (0, 0)
+    for path in filter(Path.exists, files.checkpoints()):
         try:
-            found = checkpoint.load(path)
-            progress = _progress(found, path.name)
+            content = checkpoint.load(path)
+            progress = _progress(content, path.name)
         except UserError as error:
-            say(f"note: passing over a checkpoint: {error}")
+            note(f"note: skipping a checkpoint: {error}")
             continue
-        if content is None or progress > furthest:
-            name, content, furthest = path.name, found, progress
-    return name, content
+        if newest is None or progress > furthest:
+            newest, furthest = Resumed(path, content, automatic=True), progress
+    return newest
 
 
-def _progress(content: dict[str, Any], file: str) -> tuple[int, int]:
+def _progress(content: CheckpointContent, file: str) -> tuple[int, int]:
     """Return how many epochs, and steps of the next one, were trained."""
-    counts = content.get("epoch"), content.get("step", 0)
-    if not all(isinstance(count, int) for count in counts):
-        raise UserError(f"--resume {file}: it does not say how far it got")
-    return counts
+    if "epoch" not in content:
+        raise UserError(f"--resume {file}: it has no epoch")
+    return content["epoch"], content.get("step", 0)
 
 
-def _tell(args: Namespace, files: RunFiles, world: World) -> None:
-    if args.resume:
-        world.print_main(f"--resume auto: {args.resume}")
-    elif args.evaluate:
+def _print_choice(name: str, files: RunFiles, world: World, evaluate: bool) -> None:
+    if name:
+        world.print_main(f"--resume auto: {name}")
+    elif evaluate:
         raise UserError(f"--resume auto: no checkpoint of {files.path('')} to evaluate")
     else:
-        world.print_main(
-            f"--resume auto: no checkpoint of {files.path('')}, so training starts anew"
-        )
+        world.print_main(f"--resume auto: no checkpoint of {files.path('')}, starting a new run")

@@ -1,142 +1,159 @@
-"""One call of a training script: the flags with the data and the network that they name."""
+"""One call of a training script: its flags, with the data and the network that they name."""
 
 from __future__ import annotations
 
 import random
-from argparse import Namespace
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
-from utils.datasets.loader import Data
+from utils.datasets.loader import Batching, Data
 from utils.distributed.world import World
+from utils.runs.checkpoint_keys import CIFAR_KEYS, CheckpointKeys
 from utils.runs.paths import RunFiles
 from utils.runs.record import versions
+from utils.runs.resume import Resumed
 from utils.system.determinism import make_deterministic
 from utils.system.errors import UserError
+from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags
 from utils.training.schedule import Schedule
 
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a family of scripts calls its network, on the command line and in checkpoints.
+class Setting(Protocol):
+    """The dataclass of the neuron setting, as far as training reads it."""
 
-    `network` is the flag and the key of the network's name; `accuracies` are the keys of the
-    latest and the best test accuracy.
-    """
-
-    network: str = "model"
-    accuracies: tuple[str, str] = ("acc", "best_acc")
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    timesteps: int
+    rate_stat: bool
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the flags amount to.
+class RunContext:
+    """All that a run is made of, built once from the flags.
 
-    `setting` is the dataclass of the neuron setting, `content` the checkpoint resumed, if one is;
-    `pretrained` tells a network that starts from the weights of another one.
+    `network` is the name as typed, `args` are all flags as recorded in checkpoints; `pretrained`
+    tells that the weights come from another network; `batch_flags` are the flags of the training
+    and the test batch.
     """
 
-    args: Namespace
-    world: World
-    setting: Any
+    network: str
+    setting: Setting
+    training: TrainingFlags
+    engine: EngineFlags
+    distributed: DistributedFlags
+    batching: Batching
+    args: dict[str, Any]
     files: RunFiles
     data: Data
     model: nn.Module
     schedule: Schedule
-    content: dict[str, Any] | None
-    words: Vocabulary = Vocabulary()
+    world: World
+    resumed: Resumed | None
     pretrained: bool = False
+    keys: CheckpointKeys = CIFAR_KEYS
+    batch_flags: tuple[str, str] = ("--train-batch", "--test-batch")
 
     @property
-    def network(self) -> str:
-        """The name of the network, as typed."""
-        return getattr(self.args, self.words.network)
+    def seed(self) -> int:
+        """The seed of all that is random."""
+        return self.batching.seed
+
+    @property
+    def resumed_name(self) -> str:
+        """The file name of the checkpoint resumed, empty if there is none."""
+        return self.resumed.name if self.resumed else ""
+
+    @property
+    def batch_flag(self) -> tuple[str, int]:
+        """The flag of the batch in use, and its value for all ranks together."""
+        index = int(self.training.evaluate)
+        return self.batch_flags[index], (self.batching.train_batch, self.batching.test_batch)[index]
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint and the run record say about this run."""
+        """Return the entries of a checkpoint and of the run record that describe this run."""
         return {
             "format": FORMAT,
-            self.words.network: self.network,
+            self.keys.network: self.network,
             "dataset": self.data.name,
             "num_classes": self.data.num_classes,
             "setting": asdict(self.setting),
-            "manualSeed": self.args.manualSeed,
-            "args": {flag: value for flag, value in vars(self.args).items() if _plain(value)},
+            "manualSeed": self.seed,
+            "args": {flag: value for flag, value in self.args.items() if _is_plain(value)},
             "versions": versions(),
         }
 
-    def introduce(self) -> None:
-        """Print what is about to be trained or tested, and how; check that `content` fits.
+    def configure_model(self) -> None:
+        """Put the model on the device, choose its engine, and print notes on the choice.
 
-        Raises `UserError` where it is of another network.
+        Raises `ValueError` naming the flag for a choice that the model does not offer.
         """
+        if self.engine.deterministic:
+            make_deterministic()
+        self.model.to(self.world.device)
+        notes = self.model.configure(
+            engine=self.engine.engine,
+            precision=self.engine.precision,
+            compile=self.engine.compile,
+            image_steps=self._image_steps(),
+            sync_bn=self.engine.sync_bn,
+        )
+        for note in notes:
+            self.world.print_main(f"note: {note}")
+
+    def print_header(self) -> None:
+        """Print the data, the model, the device and the seed."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         neurons = self.model.neuron_line()
         self.world.print_main(f"dataset: {self.data.description}")
         self.world.print_main(f"model: {self.network}, {parameters:,} parameters, {neurons}")
         self.world.print_main(f"device: {_device_name(self.world)}, {self.model.engine_line()}")
-        self.world.print_main(f"seed: {self.args.manualSeed}")
-        self._check_origin()
+        self.world.print_main(f"seed: {self.seed}")
 
-    def _check_origin(self) -> None:
-        """Refuse a checkpoint of another network; tell where the neuron settings differ.
+    def check_resumed(self) -> None:
+        """Print where the neuron setting differs from that of the checkpoint resumed.
 
-        IF and LIF networks have the same keys, so their names must be compared.
+        Raises `UserError` for a checkpoint of another network: the names are compared, since IF
+        and LIF networks have the same parameters.
         """
-        content, file = self.content or {}, self.args.resume
-        written = content.get(self.words.network, self.network)
+        if not self.resumed:
+            return
+        content, flag = self.resumed.content, f"--{self.keys.network}"
+        written = content.get(self.keys.network, self.network)
         if written != self.network:
             raise UserError(
-                f"--resume {file} was written by --{self.words.network} {written}: pass that"
+                f"--resume {self.resumed.name} is a checkpoint of {flag} {written}: pass that"
             )
         now = asdict(self.setting)
-        for flag, value in content.get("setting", {}).items():
-            if flag != "rate_stat" and now.get(flag) != value:
-                self.world.print_main(f"note: --{flag} was {value} in {file}, is {now.get(flag)}")
+        for name, value in content.get("setting", {}).items():
+            if name != "rate_stat" and now.get(name) != value:
+                self.world.print_main(
+                    f"note: --{name} was {value} in {self.resumed.name}, is {now.get(name)}"
+                )
+
+    def _image_steps(self) -> int:
+        """Return about how many images times timesteps this rank will present."""
+        flags, data = self.training, self.data
+        epochs = flags.epochs - flags.start_epoch
+        trained = 0 if flags.evaluate else epochs * data.train.num_samples
+        tested = data.test.num_samples * (1 if flags.evaluate else epochs)
+        return self.setting.timesteps * (trained + tested) // self.world.size
 
 
-def choose_seed(given: int | None, content: dict[str, Any] | None, world: World) -> int:
-    """Return the seed asked for, else that of the run resumed, else a random one; all the same."""
+def choose_seed(given: int | None, resumed: Resumed | None, world: World) -> int:
+    """Return the seed `given`, else that of the run resumed, else a random one, on all ranks."""
     if given is None:
-        given = (content or {}).get("manualSeed", random.randint(1, 10000))
+        drawn = random.randint(1, 10000)
+        given = resumed.content.get("manualSeed", drawn) if resumed else drawn
     return world.broadcast(given)
 
 
-def configure(model: nn.Module, args: Namespace, data: Data, world: World) -> None:
-    """Put `model` on the device and choose its engine; print what is to be said of it.
-
-    Raises `ValueError` naming the flag for a choice that `model` does not offer.
-    """
-    if args.deterministic:
-        make_deterministic()
-    model.to(world.device)
-    notes = model.configure(
-        engine=args.engine,
-        precision=args.precision,
-        compile=args.compile,
-        image_steps=_image_steps(args, data, world),
-        sync_bn=args.sync_bn,
-    )
-    for note in notes:
-        world.print_main(f"note: {note}")
-
-
-def _plain(value: Any) -> bool:
-    """Return whether a flag's value can be read back without running code."""
+def _is_plain(value: Any) -> bool:
+    """Return whether a flag's value can be loaded without running code."""
     return isinstance(value, (str, int, float, list, type(None)))
-
-
-def _image_steps(args: Namespace, data: Data, world: World) -> int:
-    """Return about how many images times timesteps this process will present."""
-    epochs = args.epochs - args.start_epoch
-    trained = 0 if args.evaluate else epochs * data.train.num_samples
-    tested = data.test.num_samples * (1 if args.evaluate else epochs)
-    return args.timesteps * (trained + tested) // world.size
 
 
 def _device_name(world: World) -> str:

@@ -1,10 +1,60 @@
-"""The flags that all training scripts share, with the defaults of the CIFAR ones."""
+"""The flags that all training scripts share, with the CIFAR defaults, and their values by type."""
 
 from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from utils.distributed.world import COMPRESSIONS, TIMEOUT
 from utils.system.flags import above, at_least, fraction, one_of
 from utils.training.optimizer import NAMES as OPTIMIZERS
+
+Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True)
+class TrainingFlags:
+    """The values of the flags of the schedule, the optimizer and checkpoints."""
+
+    epochs: int
+    start_epoch: int
+    lr: float
+    warmup: int
+    optimizer: str
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    accumulate: int
+    save_every: int
+    on_nan: str
+    evaluate: bool
+    print_freq: int | None
+
+
+@dataclass(frozen=True)
+class EngineFlags:
+    """The values of the flags that say how the network is computed."""
+
+    engine: str | None
+    precision: str
+    compile: str
+    deterministic: bool
+    sync_bn: bool
+
+
+@dataclass(frozen=True)
+class DistributedFlags:
+    """The values of the flags on what several processes exchange."""
+
+    grad_compression: str
+    Vth_grad_sum: bool
+
+
+def read_flags(kind: type[Flags], args: Namespace) -> Flags:
+    """Return the dataclass `kind` filled with the flags in `args` of the same names."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
 
 
 def add_neurons(group) -> None:
@@ -52,7 +102,7 @@ def add_files(group, folder: str) -> None:
 
 
 def add_engine(
-    group, engines: tuple[str, ...], precisions: tuple[str, ...], compilation: tuple[str, ...]
+    group, engines: Sequence[str], precisions: Sequence[str], compilation: Sequence[str]
 ) -> None:
     """Add how the network is computed; the first precision and compilation are the defaults."""
     group.add_argument(
@@ -73,7 +123,7 @@ def add_engine(
     )
 
 
-def add_exchange(group) -> None:
+def add_distributed(group) -> None:
     """Add what several processes exchange, and how long they wait for each other."""
     group.add_argument(
         "--local_rank", "--local-rank", type=int, default=-1, help="given by the launcher"
@@ -81,19 +131,19 @@ def add_exchange(group) -> None:
     group.add_argument(
         "--sync_bn",
         action="store_true",
-        help="take BatchNorm statistics over all processes: they train as one would",
+        help="take BatchNorm statistics over all processes, as one process would",
     )
     group.add_argument(
         "--grad_compression",
         choices=COMPRESSIONS,
         default="none",
-        help="send gradients in bf16: half the bytes, three digits",
+        help="all-reduce gradients in bf16: half the bytes, three digits",
     )
     group.add_argument(
         "--timeout",
         type=above(0),
         default=TIMEOUT,
-        help="seconds until a process that does not come or answer ends the run",
+        help="seconds to wait for a process that does not start or answer",
     )
     group.add_argument(
         "--Vth_grad_sum",

@@ -1,9 +1,9 @@
-"""The watch of a run over its steps: signals, checkpoints within an epoch, values not finite."""
+"""Hooks between training steps: signals, checkpoints within an epoch, non-finite values."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -13,45 +13,80 @@ from utils.distributed.world import World
 from utils.system.errors import Stopped, UserError
 from utils.system.signals import STOPS, Request, Signals, exit_status
 from utils.training import non_finite
-from utils.training.loop import Watch
-from utils.training.state import Training
+from utils.training.metrics import EpochResult
+from utils.training.state import TrainState
 
 
-class RunWatch(Watch):
-    """Saves and stops where `signals` ask for it, saves every `save_every` steps (0: never).
+class StepHooks:
+    """Called by the loop at fixed places, on every rank; these do nothing and accept every step."""
 
-    A step whose gradients are not finite ends the run, or with `skip` is left out: nothing of it
-    remains in the model. An epoch has `steps` steps; `save` writes a checkpoint, on every process.
+    def before_step(self) -> None:
+        """Called before each step."""
+
+    def accepts_step(self, images: Tensor, loss: Tensor) -> bool:
+        """Return whether the optimizer may take a step with the gradients of the parameters."""
+        return True
+
+    def after_step(self) -> None:
+        """Called after each step, once it is counted."""
+
+    def after_training(self) -> None:
+        """Called after the last step of an epoch, once the running statistics are averaged."""
+
+    def stops_evaluation(self) -> bool:
+        """Return whether the evaluation should end early; ranks may answer differently."""
+        return False
+
+    def after_evaluation(self) -> None:
+        """Called after the evaluation of an epoch, which may have ended early."""
+
+    def after_epoch(self, result: EpochResult) -> None:
+        """Called once the epoch is counted in the training state."""
+
+
+class RunWriter(Protocol):
+    """Writes the files of a run; both methods gather from all ranks."""
+
+    def save_within_epoch(self) -> None: ...
+
+    def save_epoch(self, result: EpochResult) -> None: ...
+
+
+class RunHooks(StepHooks):
+    """Saves every epoch and every `save_every` steps (0: never), and serves `signals`.
+
+    A step whose gradients are not finite ends the run with `UserError`, or with `skip` is left
+    out and changes nothing in the model. An epoch has `steps` steps.
     """
 
     def __init__(
         self,
-        training: Training,
+        state: TrainState,
         steps: int,
         world: World,
         signals: Signals,
-        save: Callable[[], None],
+        writer: RunWriter,
         save_every: int = 0,
         skip: bool = False,
     ) -> None:
-        self.training, self.steps, self.world = training, steps, world
-        self.signals, self.save, self.save_every, self.skip = signals, save, save_every, skip
+        self.state, self.steps, self.world = state, steps, world
+        self.signals, self.writer, self.save_every, self.skip = signals, writer, save_every, skip
         self.requests = RequestSync(world)
         self.request = Request.NONE
-        self.kept: list[Tensor] = []
+        self.buffers_before: list[Tensor] = []
 
     def before_step(self) -> None:
         if self.skip:
-            self.kept = [buffer.clone() for buffer in self.training.model.buffers()]
+            self.buffers_before = [buffer.clone() for buffer in self.state.model.buffers()]
 
-    def passes(self, images: Tensor, loss: Tensor) -> bool:
-        gradients = [p.grad for p in self.training.model.parameters() if p.grad is not None]
-        size = get_total_norm(gradients)
-        # Averaged gradients are the same on all processes, which therefore decide alike.
-        value = size if self.world.size > 1 else size + loss
+    def accepts_step(self, images: Tensor, loss: Tensor) -> bool:
+        gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
+        norm = get_total_norm(gradients)
+        # Averaged gradients are the same on all ranks, which therefore decide alike.
+        value = norm if self.world.size > 1 else norm + loss
         if value.isfinite():
             return True
-        line = f"{self._where(1)}: {self._reason(images)}"
+        line = f"{self._position(1)}: {self._reason(images)}"
         if not self.skip:
             raise UserError(
                 f"no longer finite in {line}; lower --lr, lengthen --warmup or pass --on_nan skip; "
@@ -62,54 +97,57 @@ class RunWatch(Watch):
 
     def after_step(self) -> None:
         self.request = max(self.request, self.requests.post(self.signals.request()))
-        if self.training.step < self.steps:  # else the running statistics are still to be averaged
-            self._act()
+        if self.state.step < self.steps:  # else the running statistics are still to be averaged
+            self._serve()
 
-    def after_steps(self) -> None:
-        if self.training.meter.count() == 0:
+    def after_training(self) -> None:
+        if self.state.meter.count() == 0:
             raise UserError(
-                f"--on_nan skip: no step of epoch {self.training.epoch + 1} was finite; lower --lr "
+                f"--on_nan skip: no step of epoch {self.state.epoch + 1} was finite; lower --lr "
                 "or resume from an earlier checkpoint"
             )
-        self._agree()
+        self._exchange_and_serve()
 
-    def interrupts(self) -> bool:
+    def stops_evaluation(self) -> bool:
         return self.signals.stop is not None
 
     def after_evaluation(self) -> None:
-        self._agree(due=False)
+        self._exchange_and_serve(trained=False)
+
+    def after_epoch(self, result: EpochResult) -> None:
+        self.writer.save_epoch(result)
 
     def _reason(self, images: Tensor) -> str:
-        """Return what is not finite first, in whichever process it is: gradients are in all."""
-        found = self.world.all_gather(non_finite.first_not_finite(self.training.model, images))
+        """Return what is not finite, preferring a layer of any rank to the gradients of all."""
+        found = self.world.all_gather(non_finite.first_not_finite(self.state.model, images))
         return next((one for one in found if not one.startswith(non_finite.GRADIENT)), found[0])
 
     def _leave_out(self, line: str) -> None:
-        for buffer, kept in zip(self.training.model.buffers(), self.kept, strict=True):
-            buffer.copy_(kept)
-        self.training.skipped += 1
-        self.world.print_main(f"warning: skipping {line} ({self.training.skipped} skipped so far)")
+        for buffer, before in zip(self.state.model.buffers(), self.buffers_before, strict=True):
+            buffer.copy_(before)
+        self.state.skipped += 1
+        self.world.print_main(f"warning: skipping {line} ({self.state.skipped} skipped so far)")
 
-    def _agree(self, due: bool = True) -> None:
+    def _exchange_and_serve(self, trained: bool = True) -> None:
         self.request = max(self.request, self.requests.exchange(self.signals.request()))
-        self._act(due)
+        self._serve(trained)
 
-    def _act(self, due: bool = True) -> None:
-        """Serve the request of all processes; `due` where steps have been taken since."""
+    def _serve(self, trained: bool = True) -> None:
+        """Save and stop as requested; save every `save_every` steps if some were `trained`."""
         request, self.request = self.request, Request.NONE
-        taken = self.training.iteration + self.training.step
-        if request or (due and self.save_every and taken % self.save_every == 0):
-            self.save()
+        taken = self.state.iteration + self.state.step
+        if request or (trained and self.save_every and taken % self.save_every == 0):
+            self.writer.save_within_epoch()
         if request == Request.SAVE:
-            self.world.print_main(f"SIGUSR1: saved after {self._where()}")
+            self.world.print_main(f"SIGUSR1: saved after {self._position()}")
         elif request:
             number = next(number for number in STOPS if STOPS[number] == request)
-            self.world.barrier()  # a process that ends may take its peers with it
-            raise Stopped(self._farewell(number) if self.world.is_main else "", exit_status(number))
+            self.world.barrier()  # a rank that exits early may end the others
+            raise Stopped(self._stop_line(number) if self.world.is_main else "", exit_status(number))
 
-    def _farewell(self, number: signal.Signals) -> str:
-        return f"{number.name}: saved after {self._where()}; --resume auto goes on from there"
+    def _stop_line(self, number: signal.Signals) -> str:
+        return f"{number.name}: saved after {self._position()}; --resume auto continues from there"
 
-    def _where(self, ahead: int = 0) -> str:
-        done = self.training
-        return f"epoch {done.epoch + 1}, step {done.step + ahead} of {self.steps}"
+    def _position(self, ahead: int = 0) -> str:
+        state = self.state
+        return f"epoch {state.epoch + 1}, step {state.step + ahead} of {self.steps}"

@@ -1,24 +1,25 @@
-"""The training loop that every script shares."""
+"""The training loop that all scripts share."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from utils.datasets.loader import Data
 from utils.distributed.world import World
 from utils.system.errors import UserError
-from utils.training.metrics import Meter, Scores
+from utils.training.hooks import StepHooks
+from utils.training.metrics import EpochResult, Meter, Scores
 from utils.training.optimizer import set_learning_rate
 from utils.training.progress import Bar, BarFactory
 from utils.training.schedule import Schedule
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 _DIVERGED = (
     "{} is no longer finite: lower --lr or lengthen --warmup; the checkpoint of the last whole "
@@ -26,86 +27,94 @@ _DIVERGED = (
 )
 
 
-class Epoch(NamedTuple):
-    """What an epoch brought; `is_best` when its test accuracy was the highest so far."""
+def fit(
+    state: TrainState,
+    data: Data,
+    schedule: Schedule,
+    world: World,
+    bars: BarFactory,
+    hooks: StepHooks | None = None,
+    parts: int = 1,
+    compression: str = "none",
+) -> None:
+    """Train `state.model` to the end of `schedule` and evaluate it after each epoch.
 
-    learning_rate: float
-    train: Scores
-    test: Scores
-    is_best: bool
-    seconds: float
-
-
-class Watch:
-    """What happens between the steps; this watch lets all of them pass and does nothing.
-
-    All but `interrupts` are called on every process at the same places.
+    `parts` is that of `compute_gradients`, `compression` that of `World.wrap`.
     """
-
-    def before_step(self) -> None:
-        """Called before each step."""
-
-    def passes(self, images: Tensor, loss: Tensor) -> bool:
-        """Return whether a step may be taken, given its gradients."""
-        return True
-
-    def after_step(self) -> None:
-        """Called after each step, counted already."""
-
-    def after_steps(self) -> None:
-        """Called after the last step of an epoch, once the running statistics are averaged."""
-
-    def interrupts(self) -> bool:
-        """Return whether an evaluation should end early."""
-        return False
-
-    def after_evaluation(self) -> None:
-        """Called after an epoch's evaluation, which may have ended early."""
+    wrapped, hooks = world.wrap(state.model, compression), hooks or StepHooks()
+    train, test = data.train, data.test
+    for epoch in range(state.epoch, schedule.epochs):
+        started, title = time.perf_counter(), f"epoch {epoch + 1}/{schedule.epochs}"
+        train.set_epoch(epoch)
+        test.set_epoch(epoch)
+        rates = [schedule.at(epoch, state.iteration + step) for step in range(len(train))]
+        if state.step < len(train):
+            bar = bars(f"{title} train", train)
+            train_one_epoch(state, wrapped, train, rates, world, bar, hooks, parts)
+        else:  # resumed after the last step, whose learning rate is the optimizer's
+            set_learning_rate(state.optimizer, rates[-1])
+        trained = state.meter.reduce(world)
+        tested = evaluate(
+            state.model, test, world, bars(f"{title} test", test), hooks.stops_evaluation
+        )
+        hooks.after_evaluation()
+        is_best = state.advance(len(train), tested.top1)
+        seconds = time.perf_counter() - started
+        hooks.after_epoch(EpochResult(schedule.cosine(epoch), trained, tested, is_best, seconds))
 
 
 def train_one_epoch(
-    training: Training,
+    state: TrainState,
     model: nn.Module,
     loader: Iterable,
-    rates: Iterable[float],
+    rates: Sequence[float],
     world: World,
     bar: Bar,
-    watch: Watch,
+    hooks: StepHooks,
     parts: int = 1,
 ) -> None:
-    """Take a step a batch, at the learning rates `rates`; `model` is the training's, wrapped.
+    """Take one step per batch, from `state.step` on; `model` is the wrapped `state.model`.
 
-    A batch is presented in `parts`, one after another. Raises `UserError` when the loss is no
-    longer finite.
+    `rates` are the learning rates of all steps of the epoch. Raises `UserError` when the loss, a
+    parameter or a running statistic is no longer finite.
     """
+    if state.step:
+        loader.begin_at(state.step)
+        bar.index = state.step
+    else:
+        state.meter = Meter(world.device)
     model.train()
     with bar:
-        for rate, (images, labels) in zip(rates, loader, strict=True):
-            watch.before_step()
-            set_learning_rate(training.optimizer, rate)
-            training.optimizer.zero_grad(set_to_none=True)
-            met = accumulate(model, images, labels, world, parts)
-            if watch.passes(images, met.loss()):
-                training.optimizer.step()
-                training.meter.merge(met)
-            training.step += 1
-            _require_finite(bar.step(training.meter))
-            watch.after_step()
+        for rate, (images, labels) in zip(rates[state.step :], loader, strict=True):
+            hooks.before_step()
+            set_learning_rate(state.optimizer, rate)
+            state.optimizer.zero_grad(set_to_none=True)
+            batch = compute_gradients(model, images, labels, world, parts)
+            if hooks.accepts_step(images, batch.loss()):
+                state.optimizer.step()
+                state.meter.merge(batch)
+            state.step += 1
+            _require_finite(bar.step(state.meter))
+            hooks.after_step()
+    world.average_running_statistics(state.model)
+    _require_finite_state(state.model)
+    _require_finite(state.meter.reduce(world))
+    hooks.after_training()
 
 
-def accumulate(
+def compute_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, world: World, parts: int = 1
 ) -> Meter:
-    """Add the gradient of the mean loss over a batch, of all processes, to that of `model`.
+    """Add the gradients of the mean loss over a batch of all ranks to those of `model`.
 
-    Returns what was met in this process's part of it, `images` and `labels`.
-
-    That is cut into `parts`, but none of less than two samples, whose gradients add up before
-    they are exchanged: exactly those of the whole but for BatchNorm, which sees a part at a time.
+    `images` and `labels` are this rank's share of the batch; returns its loss and hits. The share
+    is presented in `parts`, each of at least two samples, and the gradients accumulate before they
+    are averaged: the result is that of the whole share, except that BatchNorm sees one part at a
+    time.
     """
     meter = Meter(world.device)
     weight, samples = world.loss_weight(len(labels)), len(labels)
-    if parts > 1:  # as many on every process, since BatchNorm may wait for its peers
+    if parts > 1:  # the same number on every rank, since BatchNorm may synchronize them
         parts = max(1, min(parts, world.all_reduce_min(samples) // 2))
     pieces = list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
     for number, (x, y) in enumerate(pieces, start=1):
@@ -123,82 +132,22 @@ def evaluate(
     loader: Iterable,
     world: World,
     bar: Bar,
-    interrupts: Callable[[], bool] = lambda: False,
+    stops: Callable[[], bool] = lambda: False,
 ) -> Scores:
-    """Return the scores of `model` in evaluation mode on the batches of `loader`.
+    """Return the scores of `model` in evaluation mode over the batches of `loader` on all ranks.
 
-    These are all, unless `interrupts` says before one that this is the end.
+    Ends early once `stops()` is true.
     """
     model.eval()
     meter = Meter(world.device)
     with bar:
         for images, labels in loader:
-            if interrupts():
+            if stops():
                 break
             logits = model(images)
             meter.add(F.cross_entropy(logits, labels), logits, labels)
             bar.step(meter)
     return meter.reduce(world)
-
-
-def fit(
-    training: Training,
-    train: Iterable,
-    test: Iterable,
-    schedule: Schedule,
-    world: World,
-    bars: BarFactory,
-    after_epoch: Callable[[Epoch], None],
-    watch: Watch | None = None,
-    parts: int = 1,
-    compression: str = "none",
-) -> None:
-    """Train to the end of `schedule`, testing after each epoch.
-
-    `parts` and `compression` are those of `accumulate` and `World.wrap`. `after_epoch` runs on
-    every process, since a checkpoint gathers from all of them.
-    """
-    wrapped, watch = world.wrap(training.model, compression), watch or Watch()
-    for epoch in range(training.epoch, schedule.epochs):
-        started = time.perf_counter()
-        train.set_epoch(epoch)
-        test.set_epoch(epoch)
-        rates = [schedule.at(epoch, training.iteration + step) for step in range(len(train))]
-        if training.step == len(train):  # resumed after the last step, which left its rate behind
-            set_learning_rate(training.optimizer, rates[-1])
-        else:
-            bar = bars(f"epoch {epoch + 1}/{schedule.epochs} train", train)
-            _train_rest(training, wrapped, train, rates, world, bar, watch, parts)
-        trained = training.meter.reduce(world)
-        bar = bars(f"epoch {epoch + 1}/{schedule.epochs} test", test)
-        tested = evaluate(training.model, test, world, bar, watch.interrupts)
-        watch.after_evaluation()
-        is_best = training.advance(len(train), tested.top1)
-        seconds = time.perf_counter() - started
-        after_epoch(Epoch(schedule.cosine(epoch), trained, tested, is_best, seconds))
-
-
-def _train_rest(
-    training: Training,
-    model: nn.Module,
-    loader: Iterable,
-    rates: list[float],
-    world: World,
-    bar: Bar,
-    watch: Watch,
-    parts: int,
-) -> None:
-    """Take the steps of an epoch that a checkpoint has not seen yet."""
-    if training.step:
-        loader.begin_at(training.step)
-        bar.index = training.step
-    else:
-        training.meter = Meter(world.device)
-    train_one_epoch(training, model, loader, rates[training.step :], world, bar, watch, parts)
-    world.average_running_statistics(training.model)
-    _require_finite_state(training.model)
-    _require_finite(training.meter.reduce(world))
-    watch.after_steps()
 
 
 def _require_finite(scores: Scores | None) -> None:
@@ -207,12 +156,12 @@ def _require_finite(scores: Scores | None) -> None:
 
 
 def _require_finite_state(model: nn.Module) -> None:
-    """Raise `UserError` for a parameter or statistic that is not finite.
+    """Raise `UserError` for a parameter or running statistic that is not finite.
 
-    The loss does not tell: a spiking neuron whose membrane is not a number is merely silent.
+    The loss may stay finite: a spiking neuron whose membrane potential is NaN never fires.
     """
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     finite = torch.stack([value.isfinite().all() for value in state.values()])
-    for key, fine in zip(state, finite.tolist(), strict=True):
-        if not fine:
+    for key, is_finite in zip(state, finite.tolist(), strict=True):
+        if not is_finite:
             raise UserError(_DIVERGED.format(key))

@@ -1,4 +1,4 @@
-"""Loss and accuracies, summed on the device and read only when someone looks."""
+"""Loss and accuracies, summed on the device and copied to the host only when read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,18 @@ class Scores(NamedTuple):
     samples: int
 
 
+class EpochResult(NamedTuple):
+    """The outcome of one epoch; `is_best` if its test accuracy is the highest so far."""
+
+    learning_rate: float
+    train: Scores
+    test: Scores
+    is_best: bool
+    seconds: float
+
+
 class Meter:
-    """Running sums of loss, hits and samples; adding a batch never waits for the device."""
+    """Running sums of loss, hits and samples; adding a batch does not synchronize the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.totals = torch.zeros(4, dtype=torch.float64, device=device)
@@ -33,7 +43,7 @@ class Meter:
         self.totals += torch.stack([loss.double() * samples, top1, top5, count])
 
     def merge(self, other: Meter) -> None:
-        """Add what `other` has added up."""
+        """Add the sums of `other`."""
         self.totals += other.totals
 
     def loss(self) -> Tensor:
@@ -41,20 +51,20 @@ class Meter:
         return self.totals[0] / self.totals[3]
 
     def count(self) -> int:
-        """Return how many samples this process has added; waits for the device."""
+        """Return the number of samples on this rank; synchronizes the device."""
         return int(self.totals[3])
 
     def local(self) -> Scores:
-        """Return this process's scores so far; waits for the device."""
+        """Return the scores of this rank; synchronizes the device."""
         return _scores(self.totals)
 
     def reduce(self, world: World) -> Scores:
-        """Return the scores over all processes; each of them must call it."""
+        """Return the scores over all ranks; a collective."""
         return _scores(world.all_reduce_sum(self.totals.clone()))
 
 
 def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many of `labels` (N,) are the first, and among the first five, of `logits`."""
+    """Return how many of `labels` (N,) are the largest, and among the five largest, of `logits`."""
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
     correct = ranked == labels[:, None]
     return correct[:, 0].sum(), correct.sum()
@@ -62,5 +72,5 @@ def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scores(totals: Tensor) -> Scores:
     loss, top1, top5, samples = totals.tolist()
-    count = max(samples, 1)  # a process may hold no test sample at all
+    count = max(samples, 1)  # a rank may have no test sample
     return Scores(loss / count, 100 * top1 / count, 100 * top5 / count, int(samples))

@@ -1,4 +1,4 @@
-"""A training in progress: all that a checkpoint must hold for another process to go on with it."""
+"""The state of training: what a checkpoint holds so that another process can continue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn, optim
 
 from utils.distributed.world import World, running_statistics
 from utils.runs import checkpoint
+from utils.runs.checkpoint_keys import CIFAR_KEYS, CheckpointContent, CheckpointKeys
 from utils.system import random_state
 from utils.system.errors import UserError, first_line
 from utils.training import optimizer
@@ -19,12 +20,12 @@ _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 
 
 @dataclass
-class Training:
-    """A model with its optimizer after `epoch` epochs of `iteration` steps, and `step` steps more.
+class TrainState:
+    """A model with its optimizer after `epoch` epochs of `iteration` steps and `step` more steps.
 
-    `meter` holds what this process met in the epoch under way. `acc` is the test accuracy of the
-    latest epoch and `best_acc` of the best one, in percent; a checkpoint holds them under
-    `accuracy_keys`. `rows` are the log's, one an epoch; `skipped` counts the steps left out.
+    `meter` holds the sums of this rank in the epoch that has begun. `acc` is the test accuracy of
+    the last epoch and `best_acc` that of the best one, in percent; `keys` names them in a
+    checkpoint. `rows` are those of the log, one per epoch; `skipped` counts the steps left out.
     """
 
     model: nn.Module
@@ -33,7 +34,7 @@ class Training:
     iteration: int = 0
     acc: float = 0.0
     best_acc: float = 0.0
-    accuracy_keys: tuple[str, str] = ("acc", "best_acc")
+    keys: CheckpointKeys = CIFAR_KEYS
     step: int = 0
     meter: Meter | None = None
     rows: list[list[float]] = field(default_factory=list)
@@ -48,12 +49,13 @@ class Training:
         self.acc, self.best_acc = acc, max(acc, self.best_acc)
         return is_best
 
-    def snapshot(self, world: World, steps: int = 0) -> dict[str, Any]:
-        """Return the content of a checkpoint, in an epoch of `steps` steps; all must call it."""
+    def snapshot(self, world: World, steps: int = 0) -> CheckpointContent:
+        """Return the content of a checkpoint, in an epoch of `steps` steps; a collective."""
         content = {
             "epoch": self.epoch,
             "state_dict": self.model.state_dict(),
-            **dict(zip(self.accuracy_keys, (self.acc, self.best_acc), strict=True)),
+            self.keys.acc: self.acc,
+            self.keys.best_acc: self.best_acc,
             "optimizer": self.optimizer.state_dict(),
             "optimizer_names": optimizer.parameter_names(self.optimizer, self.model),
             "iteration": self.iteration,
@@ -67,24 +69,23 @@ class Training:
         return content
 
     def _part(self, world: World) -> dict[str, Any]:
-        """Return what one process alone knows within an epoch."""
+        """Return what this rank alone knows within an epoch."""
         own = running_statistics(self.model) if world.size > 1 else {}
         statistics = {name: value.cpu() for name, value in own.items()}
         return {"totals": self.meter.totals.tolist(), "statistics": statistics}
 
-    def resume(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
-        """Go on from the checkpoint `content` of `file`, of whatever `world` it was written in.
+    def resume(self, content: CheckpointContent, steps: int, world: World, file: str) -> None:
+        """Continue from the `content` of the checkpoint `file`, written with any number of ranks.
 
-        A published checkpoint holds neither parameter names nor an iteration nor random states:
-        the names follow from its key order, the iteration from its epoch and `steps` an epoch.
-        Raises `UserError` when a published key is missing, when it is of another model, and when
-        it was written within an epoch of another number of steps.
+        A published checkpoint has neither parameter names nor an iteration nor random states: the
+        names follow from the order of its keys, the iteration from its epoch and `steps`, the steps
+        per epoch. Raises `UserError` when a published key is missing, when it is a checkpoint of
+        another model, and when it was written in an epoch of another number of steps.
         """
-        published = ("epoch", "state_dict", *self.accuracy_keys, "optimizer")
-        if missing := [key for key in published if key not in content]:
-            raise UserError(f"--resume {file}: cannot go on without {', '.join(missing)} in it")
+        if missing := [key for key in self.keys.required if key not in content]:
+            raise UserError(f"--resume {file}: cannot train on without {', '.join(missing)} in it")
         if not {"state", "param_groups"} <= content["optimizer"].keys():
-            raise UserError(f"--resume {file}: its optimizer is no optimizer's state")
+            raise UserError(f"--resume {file}: its optimizer is not an optimizer's state")
         if (step := content.get("step", 0)) and content.get("steps") != steps:
             raise UserError(
                 f"--resume {file}: written after {step} of {content.get('steps')} steps of an "
@@ -93,11 +94,11 @@ class Training:
         if step > steps:
             raise UserError(f"--resume {file}: damaged, it is at step {step} of {steps}")
         try:
-            self._take(content, steps, world, file)
+            self._restore(content, steps, world, file)
         except _FOREIGN as error:
             raise UserError(f"--resume {file}: damaged or foreign ({first_line(error)})") from error
 
-    def _take(self, content: dict[str, Any], steps: int, world: World, file: str) -> None:
+    def _restore(self, content: CheckpointContent, steps: int, world: World, file: str) -> None:
         checkpoint.load_weights(self.model, content["state_dict"], f"--resume {file}")
         names = content.get("optimizer_names") or optimizer.names_in_state_dict(
             list(content["state_dict"])
@@ -105,18 +106,18 @@ class Training:
         optimizer.restore(self.optimizer, self.model, content["optimizer"], names, file)
         self.epoch = content["epoch"]
         self.iteration = content.get("iteration", self.epoch * steps)
-        self.acc, self.best_acc = (float(content[key]) for key in self.accuracy_keys)
+        self.acc, self.best_acc = float(content[self.keys.acc]), float(content[self.keys.best_acc])
         self.rows = [_row(row) for row in content.get("rows", [])]
         self.skipped = content.get("skipped", 0)
         self.step = content.get("step", 0)
         if self.step:
-            self._take_part(content["parts"], world)
+            self._restore_part(content["parts"], world)
         states = content.get("random_states", [])
         if len(states) == world.size:
             random_state.restore(states[world.rank], world.device)
 
-    def _take_part(self, parts: list[dict[str, Any]], world: World) -> None:
-        """Go on with this process's part of an epoch, or the main one with all of another world."""
+    def _restore_part(self, parts: list[dict[str, Any]], world: World) -> None:
+        """Restore this rank's sums; with another number of ranks, rank 0 restores those of all."""
         self.meter = Meter(world.device)
         totals = torch.tensor([part["totals"] for part in parts], dtype=torch.float64)
         if len(parts) == world.size:
@@ -129,6 +130,6 @@ class Training:
 
 
 def _row(values: list[float]) -> list[float]:
-    """Return a row of the log; raises ValueError for what is none."""
+    """Return a row of the log; raises ValueError or TypeError for other values."""
     learning_rate, train_loss, test_loss, train_acc, test_acc = map(float, values)
     return [learning_rate, train_loss, test_loss, train_acc, test_acc]

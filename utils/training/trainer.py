@@ -1,4 +1,4 @@
-"""Training a network to the end of its schedule, with a log and checkpoints."""
+"""Train a network to the end of its schedule, with a log, checkpoints and curves."""
 
 from __future__ import annotations
 
@@ -14,68 +14,44 @@ from utils.system import random_state
 from utils.system.errors import UserError, warn_on_write_error
 from utils.system.signals import Signals
 from utils.training import loop, optimizer
-from utils.training.context import Run
-from utils.training.faults import explained
-from utils.training.hooks import RunWatch
+from utils.training.context import RunContext
+from utils.training.hooks import RunHooks
+from utils.training.metrics import EpochResult
+from utils.training.out_of_memory import explain_failures
 from utils.training.progress import bar_factory
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 
-def train(run: Run) -> None:
-    """Train up to `--epochs`, anew or from the checkpoint resumed.
+def train(context: RunContext) -> None:
+    """Train up to `--epochs`, from the start or from the checkpoint resumed.
 
-    Raises `Stopped` when a signal asked for it, with everything saved; and `UserError`, before
-    anything is written, when another run writes the same files.
+    Raises `Stopped` when a signal asked to stop, after saving; and `UserError`, before anything
+    is written, when another run writes the same files.
     """
-    args, world = run.args, run.world
-    training = _begin(run)
-    if training.epoch >= args.epochs:
-        world.print_main(f"nothing to train: {training.epoch} of --epochs {args.epochs} are done")
-        if world.is_main and _in_place(run) and run.files.previous.exists():  # killed at the end
-            _finish(run, training, Checkpoints(run.files))
+    flags, world, steps = context.training, context.world, len(context.data.train)
+    state = initial_state(context)
+    output = RunOutput(context, state)
+    if state.epoch >= flags.epochs:
+        world.print_main(f"nothing to train: {state.epoch} of --epochs {flags.epochs} are done")
+        output.finish_killed()
         return
-    if args.Vth_grad_sum:
-        scale_threshold_gradients(run.model, world.size)
-    if not world.is_main:
-        _fit(run, training, None)
-        return
-    run.files.make_folder()
-    with RunLock(run.files.lock):
-        _open_log(run, training)
-        checkpoints = Checkpoints(run.files, run.files.folder / args.resume)
-        _fit(run, training, checkpoints)
-        _finish(run, training, checkpoints)
-
-
-def _fit(run: Run, training: Training, checkpoints: Checkpoints | None) -> None:
-    """Train to the end; the main process alone has `checkpoints` to write."""
-    args, world, steps = run.args, run.world, len(run.data.train)
-
-    def after_epoch(epoch: loop.Epoch) -> None:
-        _save_epoch(run, training, epoch, checkpoints)
-
-    def save() -> None:
-        content = training.snapshot(world, steps) | run.facts()
-        if checkpoints:
-            checkpoints.save_within_epoch(content)
-
-    bars = bar_factory(world, args.print_freq)
-    with Signals(echoes=world.size > 1) as signals, explained(run):
-        skip = args.on_nan == "skip"
-        watch = RunWatch(training, steps, world, signals, save, args.save_every, skip)
-        data = run.data
-        loop.fit(
-            training,
-            data.train,
-            data.test,
-            run.schedule,
-            world,
-            bars,
-            after_epoch,
-            watch,
-            parts=args.accumulate,
-            compression=args.grad_compression,
-        )
+    if context.distributed.Vth_grad_sum:
+        scale_threshold_gradients(context.model, world.size)
+    with output:
+        with Signals(echoes=world.size > 1) as signals, explain_failures(context):
+            skip = flags.on_nan == "skip"
+            hooks = RunHooks(state, steps, world, signals, output, flags.save_every, skip)
+            loop.fit(
+                state,
+                context.data,
+                context.schedule,
+                world,
+                bar_factory(world, flags.print_freq),
+                hooks,
+                flags.accumulate,
+                context.distributed.grad_compression,
+            )
+        output.finish()
 
 
 def scale_threshold_gradients(model: nn.Module, factor: int) -> None:
@@ -85,97 +61,130 @@ def scale_threshold_gradients(model: nn.Module, factor: int) -> None:
             parameter.register_hook(lambda gradient: gradient * factor)
 
 
-def _begin(run: Run) -> Training:
-    """Return the training at its start: fresh at `--start-epoch`, or where the checkpoint ends."""
-    args, steps = run.args, len(run.data.train)
+def initial_state(context: RunContext) -> TrainState:
+    """Return the state at `--start-epoch`, or that of the checkpoint resumed."""
+    flags, steps = context.training, len(context.data.train)
     optimiser = optimizer.build(
-        args.optimizer,
-        run.model,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-        nesterov=args.nesterov,
+        flags.optimizer,
+        context.model,
+        lr=flags.lr,
+        momentum=flags.momentum,
+        weight_decay=flags.weight_decay,
+        nesterov=flags.nesterov,
     )
-    training = Training(
-        run.model,
-        optimiser,
-        args.start_epoch,
-        args.start_epoch * steps,
-        accuracy_keys=run.words.accuracies,
-    )
-    random_state.seed(args.manualSeed + run.world.rank)  # each process drops out other units
-    if run.content:
-        training.resume(run.content, steps, run.world, args.resume)
-    return training
+    epoch = flags.start_epoch
+    state = TrainState(context.model, optimiser, epoch, epoch * steps, keys=context.keys)
+    random_state.seed(context.seed + context.world.rank)  # each rank drops out other units
+    if resumed := context.resumed:
+        state.resume(resumed.content, steps, context.world, resumed.name)
+    return state
 
 
-def _in_place(run: Run) -> bool:
-    """Return whether the run goes on in its own files, of which none is ahead of it."""
-    resumed = run.files.folder / run.args.resume
-    newest = resumed in (run.files.last, run.files.mid) or run.args.resume_auto
-    return run.content is not None and newest
+class RunOutput:
+    """The files that training writes, locked within a `with` block.
 
+    Saving is a collective: all ranks call it, and rank 0 writes.
+    """
 
-def _open_log(run: Run, training: Training) -> None:
-    """Leave the rows of the epochs trained so far in the log; keep older files aside."""
-    files, log = run.files, Log(run.files.log)
-    if not training.rows and run.content:  # it is of a version that kept them in the log alone
-        rows = Log(owner(files.folder, run.args.resume).log).epochs()
-        training.rows = rows[: run.content.get("log_rows", training.epoch)]
-    if _in_place(run):
-        later = _count_rows(run, log) - len(training.rows)
-        if later > 0:
-            run.world.print_main(f"log: dropping {later} rows that came after {run.args.resume}")
-    elif aside := files.set_aside(keep=files.folder / run.args.resume):
-        run.world.print_main(f"the files of an earlier {files.stem} are now {aside.stem}*")
-    log.start(training.rows)
-    append_record(files.record, {**run.facts(), "engine": run.model.engine_line()})
+    def __init__(self, context: RunContext, state: TrainState) -> None:
+        self.context, self.state, self.files = context, state, context.files
+        self.log = Log(self.files.log)
+        self.lock = RunLock(self.files)
+        resumed = context.resumed.path if context.resumed else None
+        self.checkpoints = Checkpoints(self.files, resumed)
 
+    def __enter__(self) -> RunOutput:
+        if self.context.world.is_main:
+            self.files.make_folder()
+            self.lock.__enter__()
+            try:
+                self._open_log()
+            except BaseException:
+                self.lock.__exit__()
+                raise
+        return self
 
-def _count_rows(run: Run, log: Log) -> int:
-    """Return how many epochs are in `log`, which is put aside if it cannot be read."""
-    try:
-        return len(log.epochs())
-    except UserError:
-        aside = log.path.with_name(f"{log.path.name}.damaged")
-        log.path.replace(aside)
-        run.world.print_main(
-            f"warning: the log was damaged, is now {aside.name}, and is written again"
+    def __exit__(self, *exception: object) -> None:
+        if self.context.world.is_main:
+            self.lock.__exit__()
+
+    def save_within_epoch(self) -> None:
+        """Save a checkpoint after a step."""
+        context = self.context
+        content = self.state.snapshot(context.world, len(context.data.train)) | context.facts()
+        if context.world.is_main:
+            self.checkpoints.save_within_epoch(content)
+
+    def save_epoch(self, result: EpochResult) -> None:
+        """Log `result`, then save checkpoints: resuming drops a row without a checkpoint."""
+        state, world, trained, tested = self.state, self.context.world, result.train, result.test
+        row = [result.learning_rate, trained.loss, tested.loss, trained.top1, tested.top1]
+        state.rows.append(row)
+        content = state.snapshot(world) | self.context.facts()
+        if not world.is_main:
+            return
+        with warn_on_write_error("the log"):
+            self.log.complete(state.rows)
+        self.checkpoints.save_epoch(content, result.is_best)
+        world.print_main(
+            f"epoch {state.epoch}/{self.context.training.epochs}: train loss {trained.loss:.4f} "
+            f"acc {trained.top1:.2f} %, test loss {tested.loss:.4f} acc {tested.top1:.2f} % "
+            f"(best {state.best_acc:.2f} %), {result.seconds:.1f} s"
         )
-        return 0
 
+    def finish(self) -> None:
+        """Draw the curves, remove what only an unfinished run needs, and print the result."""
+        context, state = self.context, self.state
+        if not context.world.is_main:
+            return
+        title = f"{self.files.stem} on {context.data.name}, {context.model.engine_line()}"
+        with warn_on_write_error("the log"):
+            self.log.complete(state.rows)
+        with warn_on_write_error("the curves"):
+            save_curves(self.files.curves, state.rows, title)
+        self.checkpoints.finish()
+        if state.skipped:
+            context.world.print_main(f"{state.skipped} steps were skipped")
+        context.world.print_main(
+            f"best test accuracy {state.best_acc:.2f} % in {state.epoch} epochs; log, checkpoints "
+            f"and curves: {self.files.path('*')}"
+        )
 
-def _save_epoch(
-    run: Run, training: Training, epoch: loop.Epoch, checkpoints: Checkpoints | None
-) -> None:
-    """Log `epoch`, then save checkpoints: of a run killed in between, resuming drops the row."""
-    trained, tested = epoch.train, epoch.test
-    row = [epoch.learning_rate, trained.loss, tested.loss, trained.top1, tested.top1]
-    training.rows.append(row)
-    content = training.snapshot(run.world) | run.facts()
-    if not checkpoints:
-        return
-    with warn_on_write_error("the log"):
-        Log(run.files.log).complete(training.rows)
-    checkpoints.save_epoch(content, epoch.is_best)
-    run.world.print_main(
-        f"epoch {training.epoch}/{run.args.epochs}: train loss {trained.loss:.4f} acc "
-        f"{trained.top1:.2f} %, test loss {tested.loss:.4f} acc {tested.top1:.2f} % "
-        f"(best {training.best_acc:.2f} %), {epoch.seconds:.1f} s"
-    )
+    def finish_killed(self) -> None:
+        """Finish a run that was killed after its last epoch."""
+        if self.context.world.is_main and self._in_place() and self.files.previous.exists():
+            self.finish()
 
+    def _in_place(self) -> bool:
+        """Return whether the run continues in its own files, none of which is trained further."""
+        resumed = self.context.resumed
+        newest = (self.files.last, self.files.mid)
+        return resumed is not None and (resumed.automatic or resumed.path in newest)
 
-def _finish(run: Run, training: Training, checkpoints: Checkpoints) -> None:
-    """Draw the curves and say where everything lies."""
-    title = f"{run.files.stem} on {run.data.name}, {run.model.engine_line()}"
-    with warn_on_write_error("the log"):
-        Log(run.files.log).complete(training.rows)
-    with warn_on_write_error("the curves"):
-        save_curves(run.files.curves, training.rows, title)
-    checkpoints.finish()
-    if training.skipped:
-        run.world.print_main(f"{training.skipped} steps were skipped")
-    run.world.print_main(
-        f"best test accuracy {training.best_acc:.2f} % in {training.epoch} epochs; log, "
-        f"checkpoints and curves: {run.files.path('*')}"
-    )
+    def _open_log(self) -> None:
+        """Keep older files under another name; leave the rows of the epochs trained in the log."""
+        context, state, files, resumed = self.context, self.state, self.files, self.context.resumed
+        if resumed and not state.rows:  # written by a version that kept them in the log alone
+            rows = Log(owner(files.folder, resumed.name).log).epochs()
+            state.rows = rows[: resumed.content.get("log_rows", state.epoch)]
+        if self._in_place():
+            later = self._count_rows() - len(state.rows)
+            if later > 0:
+                print(f"log: dropping {later} rows that came after {resumed.name}", flush=True)
+        elif aside := files.set_aside(keep=resumed.path if resumed else None):
+            print(f"the files of an earlier {files.stem} are now {aside.stem}*", flush=True)
+        self.log.start(state.rows)
+        append_record(files.record, {**context.facts(), "engine": context.model.engine_line()})
+
+    def _count_rows(self) -> int:
+        """Return the number of epochs in the log, which is renamed if it cannot be read."""
+        try:
+            return len(self.log.epochs())
+        except UserError:
+            path = self.log.path
+            damaged = path.replace(path.with_name(f"{path.name}.damaged"))
+            print(
+                f"warning: the log was damaged: it is now {damaged.name}, and written again",
+                flush=True,
+            )
+            return 0

@@ -1,10 +1,9 @@
-from argparse import Namespace
-
 import numpy as np
 import pytest
 import torch
 
 from tests.utils.events.recordings import make_events, write_collection
+from utils.datasets.loader import Batching
 from utils.distributed.world import World
 from utils.events.cifar10_dvs import build, load, resize
 from utils.events.collection import CLASSES, list_samples, prepare, read_sample, split
@@ -25,20 +24,9 @@ def root(tmp_path_factory):
     return root
 
 
-def loaders(root, rank=0, size=1, **changes):
-    args = Namespace(
-        dataset="CIFAR10DVS",
-        path=str(root),
-        workers=2,
-        train_batch=8,
-        sync_bn=False,
-        test_batch=5,
-        timesteps=T,
-        manualSeed=3,
-        pin_memory=False,
-    )
-    vars(args).update(changes)
-    return build(args, World(CPU, rank, size))
+def loaders(root, rank=0, size=1, train_batch=8, seed=3):
+    batching = Batching(train_batch, test_batch=5, workers=2, sync_bn=False, seed=seed)
+    return build(str(root), T, batching, World(CPU, rank, size))
 
 
 def images(loader):
@@ -102,7 +90,7 @@ def test_an_epoch_depends_on_seed_and_number_alone(root):
     again.set_epoch(5)
     fifth = images(train)
     assert torch.equal(fifth, images(again)) and not torch.equal(fifth, first)
-    assert not torch.equal(images(loaders(root, manualSeed=4)[0]), first)
+    assert not torch.equal(images(loaders(root, seed=4)[0]), first)
 
 
 @pytest.mark.parametrize("size", [2, 3])

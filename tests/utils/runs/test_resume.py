@@ -1,5 +1,3 @@
-from argparse import Namespace
-
 import pytest
 import torch
 
@@ -26,13 +24,12 @@ def _cut(path):
 
 
 def _read(files, name="auto", evaluate=False):
-    args = Namespace(resume=name, evaluate=evaluate)
-    content = resume.read(args, files, WORLD)
-    return args.resume, content
+    resumed = resume.read(name, files, WORLD, evaluate)
+    return (resumed.name, resumed.content) if resumed else None
 
 
 def test_no_resume_and_a_named_file(files):
-    assert _read(files, "") == ("", None)
+    assert _read(files, "") is None
     _save(files.best, 3)
     name, content = _read(files, "net_best.pth")
     assert (name, content["epoch"]) == ("net_best.pth", 3)
@@ -67,11 +64,11 @@ def test_damaged_ones_are_named_and_passed_over(files, capsys):
 
 
 def test_without_a_whole_one_training_starts_anew_and_says_so(files, capsys):
-    assert _read(files) == ("", None)
-    assert "starts anew" in capsys.readouterr().out
+    assert _read(files) is None
+    assert "starting a new run" in capsys.readouterr().out
     _save(files.last, 1)
     _cut(files.last)
-    assert _read(files) == ("", None)
+    assert _read(files) is None
     assert "net.pth" in capsys.readouterr().out
 
 
@@ -90,4 +87,4 @@ def test_one_that_does_not_say_how_far_it_got_is_passed_over(files, epoch, capsy
 
 def test_files_of_another_run_are_left_alone(files, tmp_path):
     _save(tmp_path / "net2.pth", 9)
-    assert _read(files) == ("", None)
+    assert _read(files) is None

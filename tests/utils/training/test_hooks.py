@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,10 +9,10 @@ from utils.system import random_state
 from utils.system.errors import UserError
 from utils.system.signals import Signals
 from utils.training import loop, optimizer
-from utils.training.hooks import RunWatch
+from utils.training.hooks import RunHooks
 from utils.training.progress import Bar
 from utils.training.schedule import Schedule
-from utils.training.state import Training
+from utils.training.state import TrainState
 
 WORLD = World(torch.device("cpu"))
 STEPS = 3
@@ -28,25 +30,34 @@ class Spoilt(Loader):
             yield (x * float("nan") if (self.epoch, index) in self.bad else x), y
 
 
-def _training():
+def _state():
     net = Net(dropout=0.0)
     random_state.seed(1)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
-    return Training(net, optimizer.build("SGD", net, **settings))
+    return TrainState(net, optimizer.build("SGD", net, **settings))
 
 
-def _fit(loader, skip=True, save_every=0, epochs=2, training=None):
-    """Return the training after `epochs`, and where it was saved."""
-    training, saved = training or _training(), []
+class Writer:
+    """Notes where `state` is saved, and the results of epochs."""
+
+    def __init__(self, state):
+        self.state, self.saved, self.results = state, [], []
+
+    def save_within_epoch(self):
+        self.saved.append((self.state.epoch, self.state.step))
+
+    def save_epoch(self, result):
+        self.results.append(result)
+
+
+def _fit(loader, skip=True, save_every=0, epochs=2):
+    """Return the state after `epochs`, and the writer."""
+    state = _state()
+    writer, data = Writer(state), SimpleNamespace(train=loader, test=Loader((5,)))
     with Signals() as signals:
-
-        def save():
-            saved.append((training.epoch, training.step))
-
-        watch = RunWatch(training, STEPS, WORLD, signals, save, save_every, skip)
-        schedule = Schedule(0.1, epochs)
-        loop.fit(training, loader, Loader((5,)), schedule, WORLD, Bar, lambda _: None, watch)
-    return training, saved
+        hooks = RunHooks(state, STEPS, WORLD, signals, writer, save_every, skip)
+        loop.fit(state, data, Schedule(0.1, epochs), WORLD, Bar, hooks)
+    return state, writer
 
 
 @pytest.mark.parametrize(
@@ -54,7 +65,7 @@ def _fit(loader, skip=True, save_every=0, epochs=2, training=None):
     [(0, []), (1, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]), (2, [(0, 2), (1, 1), (1, 3)])],
 )
 def test_saves_come_every_so_many_steps_counted_over_epochs(every, places):
-    assert _fit(Loader(), save_every=every)[1] == places
+    assert _fit(Loader(), save_every=every)[1].saved == places
 
 
 def test_a_step_that_is_not_finite_stops_and_names_itself_and_the_images():
@@ -68,7 +79,7 @@ def test_a_skipped_step_leaves_nothing_behind(capsys):
     assert spoilt.skipped == 2 and (spoilt.epoch, spoilt.iteration) == (2, 6)
     lines = capsys.readouterr().out.splitlines()
     assert "skipping epoch 1, step 3 of 3: the images" in lines[0] and "2 skipped" in lines[1]
-    plain = _training()
+    plain = _state()
     for epoch in range(2):
         plain.model.train()
         loader = Loader()
@@ -90,13 +101,9 @@ def test_an_epoch_of_skipped_steps_alone_ends_the_run():
 
 
 def test_the_epochs_scores_are_of_the_steps_taken():
-    seen = []
-    training = _training()
-    with Signals() as signals:
-        watch = RunWatch(training, STEPS, WORLD, signals, lambda: None, skip=True)
-        loader = Spoilt({(0, 0)})
-        loop.fit(training, loader, Loader((5,)), Schedule(0.1, 1), WORLD, Bar, seen.append, watch)
-    assert seen[0].train.samples == sum(loader.sizes[1:])
+    loader = Spoilt({(0, 0)})
+    (result,) = _fit(loader, epochs=1)[1].results
+    assert result.train.samples == sum(loader.sizes[1:])
 
 
 def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
@@ -104,6 +111,6 @@ def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
         def all_gather(self, value):
             return ["all outputs are finite, the gradient of w is not", "the output of layer l"]
 
-    watch = RunWatch(_training(), STEPS, Second(WORLD.device), Signals(), lambda: None)
-    watch.signals.close()
-    assert watch._reason(torch.zeros(2, 4)) == "the output of layer l"
+    with Signals() as signals:
+        hooks = RunHooks(_state(), STEPS, Second(WORLD.device), signals, Writer(None))
+    assert hooks._reason(torch.zeros(2, 4)) == "the output of layer l"

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cifar.options import build_parser
 from models import NeuronSetting
 from models.engines import select
 from tests.cifar.tiny_net import tiny_lif
@@ -54,10 +53,14 @@ def run(monkeypatch):
     monkeypatch.setattr(select, "has_bf16", lambda device: True)
     gpu = SimpleNamespace(total_memory=10 * GIB)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    args = build_parser(multi=True).parse_args(["--train-batch", "16"])
-    world = SimpleNamespace(device=torch.device("cuda"), size=1)
-    data = SimpleNamespace(train=[(torch.zeros(16, 3, 32, 32), torch.zeros(16).long())])
-    return SimpleNamespace(args=args, world=world, model=model, data=data)
+    return SimpleNamespace(
+        world=SimpleNamespace(device=torch.device("cuda"), size=1),
+        model=model,
+        data=SimpleNamespace(train=[(torch.zeros(16, 3, 32, 32), torch.zeros(16).long())]),
+        training=SimpleNamespace(accumulate=1, evaluate=False),
+        engine=SimpleNamespace(sync_bn=False),
+        batch_flag=("--train-batch", 16),
+    )
 
 
 def test_advice_estimates_each_way_to_compute_and_leaves_the_network_as_it_was(run):
