@@ -12,6 +12,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from utils.system.text import print_line, printable
+
 _PAUSE = 0.1  # seconds between two attempts of a process that waits
 _HOLDER = re.compile(r"process (?P<process>\d+) on (?P<host>\S+)")
 
@@ -94,11 +96,10 @@ class FileLock:
         if not holder:
             return
         if holder["host"] != socket.gethostname():
-            print(
+            print_line(
                 f"warning: {self.path.parent} has no file locks, and {name} may still write there; "
                 f"if it has ended, remove {self.path}",
-                file=sys.stderr,
-                flush=True,
+                sys.stderr,
             )
         elif _is_running(int(holder["process"])):
             raise LockHeld(name)
@@ -111,9 +112,8 @@ def _own_name() -> str:
 
 
 def _read_name(file: int) -> str:
-    """Return the name in an open lock file, in printable characters."""
-    name = os.pread(file, 200, 0).decode(errors="replace")
-    return "".join(filter(str.isprintable, name)) or "another process"
+    """Return the name in an open lock file, escaped by `printable`."""
+    return printable(os.pread(file, 200, 0).decode(errors="replace")) or "another process"
 
 
 def _is_running(process: int) -> bool:

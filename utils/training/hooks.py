@@ -143,7 +143,9 @@ class RunHooks(StepHooks):
         elif request:
             number = next(number for number in STOPS if STOPS[number] == request)
             self.world.barrier()  # a rank that exits early may end the others
-            raise Stopped(self._stop_line(number) if self.world.is_main else "", exit_status(number))
+            raise Stopped(
+                self._stop_line(number) if self.world.is_main else "", exit_status(number)
+            )
 
     def _stop_line(self, number: signal.Signals) -> str:
         return f"{number.name}: saved after {self._position()}; --resume auto continues from there"

@@ -13,6 +13,7 @@ from utils.runs.record import append_record
 from utils.system import random_state
 from utils.system.errors import UserError, warn_on_write_error
 from utils.system.signals import Signals
+from utils.system.text import print_line
 from utils.training import loop, optimizer
 from utils.training.context import RunContext
 from utils.training.hooks import RunHooks
@@ -170,9 +171,9 @@ class RunOutput:
         if self._in_place():
             later = self._count_rows() - len(state.rows)
             if later > 0:
-                print(f"log: dropping {later} rows that came after {resumed.name}", flush=True)
+                print_line(f"log: dropping {later} rows that came after {resumed.name}")
         elif aside := files.set_aside(keep=resumed.path if resumed else None):
-            print(f"the files of an earlier {files.stem} are now {aside.stem}*", flush=True)
+            print_line(f"the files of an earlier {files.stem} are now {aside.stem}*")
         self.log.start(state.rows)
         append_record(files.record, {**context.facts(), "engine": context.model.engine_line()})
 
@@ -183,8 +184,5 @@ class RunOutput:
         except UserError:
             path = self.log.path
             damaged = path.replace(path.with_name(f"{path.name}.damaged"))
-            print(
-                f"warning: the log was damaged: it is now {damaged.name}, and written again",
-                flush=True,
-            )
+            print_line(f"warning: the log was damaged: it is now {damaged.name}, and written again")
             return 0
