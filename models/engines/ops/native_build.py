@@ -1,4 +1,4 @@
-"""Compile a C++ source beside this module to a shared library, at first use, and load it.
+"""Compile a C++ source to a shared library, at first use, and load it.
 
 Libraries are kept in the user's cache. `CXX` names another compiler, `CXXFLAGS` adds to the flags.
 """
@@ -30,14 +30,17 @@ class CompilerError(Exception):
 def load(source: Path) -> ctypes.CDLL:
     """Load the library of this source, from the user's cache if it was compiled before.
 
-    Raises `CompilerError` without a working C++ compiler.
+    The headers of `name.cpp` are the files `name_*.h` beside it. Raises `CompilerError` without a
+    working C++ compiler.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise CompilerError(f"none of {', '.join(COMPILERS)} found; install one, or set CXX")
     flags = [*FLAGS, *([WIDE] if "avx512f" in _processor() else [])]
     flags += os.environ.get("CXXFLAGS", "").split()
-    key = hashlib.sha256(repr((source.read_text(), compiler, flags, _processor())).encode())
+    headers = sorted(source.parent.glob(f"{source.stem}_*.h"))
+    texts = [file.read_text() for file in (source, *headers)]
+    key = hashlib.sha256(repr((texts, compiler, flags, _processor())).encode())
     path = _cache() / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if not path.exists():
         _compile(compiler, flags, source, path)
