@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.full_disk import largest_file
 from utils.datasets.digits import load_digits, split_digits
 from utils.events.archives import ARCHIVES
 from utils.events.collection import list_samples, split
@@ -45,17 +46,18 @@ def test_each_recording_shows_a_digit_of_its_class(make):
     images, labels = load_digits()
     for sample in list_samples(make("data"), FrameKind(10))[::7]:
         content = sample.events.read_bytes()
-        row = int(re.search(rb"# simulated: digit (\d+) of digits.npz, seed 0\r\n", content)[1])
+        row = int(re.search(rb"# simulated: digit \d, row (\d+) of digits.npz", content)[1])
         assert labels[row] == sample.label
         expected = simulate(images[row] / 16, np.random.default_rng([0, row]))
         events = read_events(sample.events)
+        assert events.description.startswith(f"simulated: digit {sample.label}, row {row} ")
         for field in "txyp":
             np.testing.assert_array_equal(getattr(events, field), getattr(expected, field))
 
 
 def test_no_digit_is_recorded_twice(make):
     files = make("data").rglob("*.aedat")
-    rows = [re.search(rb"digit (\d+)", file.read_bytes())[1] for file in files]
+    rows = [re.search(rb"row (\d+)", file.read_bytes())[1] for file in files]
     assert len(set(rows)) == 40
 
 
@@ -63,14 +65,14 @@ def test_the_seed_fixes_the_files(make):
     assert recordings(make("a")) == recordings(make("b")) != recordings(make("c", "--seed", 1))
 
 
-def test_a_folder_with_recordings_is_left_alone(make):
+def test_a_folder_with_recordings_is_not_changed(make):
     before = recordings(make("data"))
-    with pytest.raises(UserError, match="--path .*data: recordings or frames are here already"):
+    with pytest.raises(UserError, match="--path .*data: it already contains recordings or frames"):
         make("data", "--seed", 1)
     assert recordings(make("other")) == before
 
 
-def test_an_interrupted_call_is_started_anew(make, tmp_path):
+def test_an_interrupted_call_is_repeated(make, tmp_path):
     unfinished = tmp_path / "data" / ".events.partial"
     unfinished.mkdir(parents=True)
     (unfinished / "rest").write_text("")
@@ -95,5 +97,26 @@ def test_the_image_folder_holds_every_digit_once(monkeypatch, tmp_path):
         assert all(int(file.parent.name) == labels[row] for row, file in files.items())
     with Image.open(files[min(files)]) as image:
         assert (image.mode, image.size) == ("RGB", (64, 64))
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="it exists already"):
         call(monkeypatch, "imagefolder", "--path", root)
+
+
+@pytest.mark.parametrize("kind", ["dvs", "imagefolder"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, kind):
+    flags = ["--recordings", 20, "--workers", 0] if kind == "dvs" else []
+    with largest_file(100), pytest.raises(UserError, match="cannot write .*make room.*--path"):
+        call(monkeypatch, kind, "--path", tmp_path / "new", *flags)
+    assert [path for path in tmp_path.rglob("*") if path.name != "new"] == []
+
+
+@pytest.mark.parametrize("kind", ["dvs", "imagefolder"])
+def test_a_dangling_link_is_not_followed(monkeypatch, tmp_path, kind):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match="--path|cannot write"):
+        call(monkeypatch, kind, "--path", tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_the_folders_of_simulated_digits_are_explained(make, capsys):
+    make("data")
+    assert "airplane to truck stand for the digits 0 to 9" in capsys.readouterr().out

@@ -1,9 +1,10 @@
-"""The embedded digits: 1,797 handwritten digits of 8x8 pixels (see data/README.md)."""
+"""The embedded data set: 1,797 handwritten digits of 8x8 pixels (see data/README.md)."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,45 +12,47 @@ import torch.nn.functional as F
 
 from utils.datasets.image_tensors import ImageSet
 from utils.system.errors import UserError, first_line
+from utils.system.regular_file import open_regular
 
 FILE = "digits.npz"
 EMBEDDED = Path(__file__).resolve().parents[2] / "data"
-LEVELS = 16  # the grey levels are 0..16
+LEVELS = 16  # grey levels are 0..16
 CLASSES = tuple("0123456789")
-_MOST = 1 << 24  # bytes, a hundred times what the file has
+_MOST_BYTES = 1 << 24  # a hundred times the size of the file
 
 
 def load_digits(path: str | Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
     """Return images `(1797, 8, 8)` with grey levels 0..16 and labels `(1797,)`, both uint8.
 
-    Taken from `<path>/digits.npz`, else from the repository's own data folder. Raises UserError
-    where neither exists or the file cannot be read.
+    Read from `<path>/digits.npz`, or from the repository's data folder if there is no such file.
+    Raises UserError if neither exists or the file cannot be read.
     """
     candidates = [Path(path) / FILE, EMBEDDED / FILE]
     file = next((f for f in candidates if f.is_file()), None)
     if file is None:
         raise UserError(f"--path {path}: no {FILE} here or in {EMBEDDED}; restore it from git")
     try:
-        if file.stat().st_size > _MOST or _unpacked(file) > _MOST:
-            raise ValueError("too large")
-        with np.load(file, allow_pickle=False) as arrays:
+        with open_regular(file, _MOST_BYTES) as stream:
+            if _unpacked_bytes(stream) > _MOST_BYTES:
+                raise ValueError("too large")
+            arrays = np.load(stream, allow_pickle=False)
             images, labels = arrays["images"], arrays["labels"]
-    except Exception as error:  # foreign bytes can make a reader of zip and npy stumble anywhere
+    except Exception as error:  # damaged zip and npy files raise almost any exception
         raise UserError(f"--path: cannot read {file} ({first_line(error)}); remove it") from error
     if not _are_digits(images, labels):
-        raise UserError(f"--path: {file} holds no digits as described in data/README.md; remove it")
+        raise UserError(f"--path: {file} does not hold the digits of data/README.md; remove it")
     return images, labels
 
 
-def _unpacked(file: Path) -> int:
-    """Return how many bytes the members of a zip file say they have."""
+def _unpacked_bytes(file: BinaryIO) -> int:
+    """Return the sum of the sizes that the members of a zip file declare."""
     with zipfile.ZipFile(file) as archive:
         return sum(member.file_size for member in archive.infolist())
 
 
 def _are_digits(images: np.ndarray, labels: np.ndarray) -> bool:
     return (
-        isinstance(images, np.ndarray)  # a member that is no array comes as bytes
+        isinstance(images, np.ndarray)  # a member that is not an array comes as bytes
         and isinstance(labels, np.ndarray)
         and images.ndim == 3
         and labels.shape == images.shape[:1]
@@ -62,8 +65,8 @@ def _are_digits(images: np.ndarray, labels: np.ndarray) -> bool:
 
 
 def split_digits(labels: np.ndarray, test_share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the training and test digits: a fixed split, alike in every class."""
-    rng = np.random.RandomState(0)  # the one generator whose stream NumPy promises never to change
+    """Return the indices of the training and test digits, a fixed split stratified by class."""
+    rng = np.random.RandomState(0)  # the only generator whose stream NumPy guarantees
     train, test = [], []
     for digit in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == digit))
@@ -74,9 +77,9 @@ def split_digits(labels: np.ndarray, test_share: float = 0.2) -> tuple[np.ndarra
 
 
 def digit_images(path: str | Path = EMBEDDED) -> tuple[ImageSet, ImageSet]:
-    """Return the training and test digits as images `(N, 3, 32, 32)`, enlarged bilinearly.
+    """Return the training and test digits as images `(N, 3, 32, 32)`, upsampled bilinearly.
 
-    Raises UserError as `load_digits` does.
+    Raises UserError like `load_digits`.
     """
     images, labels = load_digits(path)
     grey = torch.from_numpy(images).float()[:, None] * (255 / LEVELS)

@@ -1,4 +1,4 @@
-"""An ImageFolder (train/<class>/, test/<class>/) decoded once into memory."""
+"""An image folder (train/<class>/, test/<class>/), decoded once into memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 import torch
 
 from utils.datasets.image_tensors import ImageSet
-from utils.system.errors import UserError
+from utils.system.errors import UserError, first_line
 from utils.system.progress_counter import count_progress
+from utils.system.regular_file import open_regular
+from utils.system.text import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Sample = tuple[str, int]  # file, label
+# Pillow has more decoders, one of which starts an external program (PostScript).
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
 def load_folder(
@@ -25,8 +29,8 @@ def load_folder(
 ) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
     """Return the training set, the test set and the class names of the image folder at `path`.
 
-    Every image becomes RGB of `size` x `size` pixels; `workers` threads decode. Raises UserError
-    as `list_folder` does, and for an unreadable image.
+    Images are converted to RGB and resized to `size` x `size` pixels, by `workers` threads. Raises
+    UserError like `list_folder`, and for an unreadable image.
     """
     train, test, classes = list_folder(path)
     train_set = _decode(train, size, workers, quiet)
@@ -38,8 +42,8 @@ def list_folder(
 ) -> tuple[list[Sample], list[Sample], tuple[str, ...]]:
     """Return the training samples, the test samples and the class names of an image folder.
 
-    The test samples lie in the first folder there is of `tests`. Raises UserError, naming `flag`,
-    for a folder without training or test images and for classes that differ between the two.
+    The test samples are in the first of the folders `tests` that exists. Raises UserError, naming
+    `flag`, for a folder without training or test images, and for classes that differ between them.
     """
     layout = (
         f"expected train/<class>/ and {' or '.join(f'{name}/<class>/' for name in tests)} "
@@ -49,7 +53,7 @@ def list_folder(
     train_samples, classes = _list_images(train, flag, layout)
     test_samples, test_classes = _list_images(test, flag, layout)
     if classes != test_classes:
-        differ = ", ".join(sorted(set(classes) ^ set(test_classes)))
+        differ = listed(sorted(set(classes) ^ set(test_classes)))
         raise UserError(
             f"{flag} {path}: classes in only one of train/ and {test.name}/: {differ};"
             " both need the same class folders"
@@ -58,16 +62,22 @@ def list_folder(
 
 
 def open_rgb(file: str, flag: str = "--path") -> Image:
-    """Return the whole image in `file` as RGB; raises UserError naming an unreadable one."""
+    """Return the decoded image in `file` as RGB.
+
+    Raises UserError, naming `flag` and `file`, for a damaged image, one of another format than
+    `FORMATS`, and anything but a regular file.
+    """
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        with open_regular(file) as stream, Image.open(stream, formats=FORMATS) as image:
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
+    except Image.UnidentifiedImageError:
+        reason = f"not one of {', '.join(FORMATS)}"
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(file, "it")
-        raise UserError(f"{flag}: cannot read image {file} ({reason}); remove it") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+    raise UserError(f"{flag}: cannot read image {file} ({reason}); remove it")
 
 
 def _part(path: Path, names: Sequence[str], flag: str, layout: str) -> Path:
@@ -75,11 +85,11 @@ def _part(path: Path, names: Sequence[str], flag: str, layout: str) -> Path:
     for name in names:
         if (path / name).is_dir():
             return path / name
-    raise UserError(f"{flag} {path}: no folder {' or '.join(names)} in it; {layout}")
+    raise UserError(f"{flag} {path}: it has no folder {' or '.join(names)}; {layout}")
 
 
 def _list_images(folder: Path, flag: str, layout: str) -> tuple[list[Sample], list[str]]:
-    """Return the images of `folder` and its classes."""
+    """Return the samples and the class names of `folder`."""
     from torchvision.datasets import ImageFolder
 
     try:
@@ -90,7 +100,7 @@ def _list_images(folder: Path, flag: str, layout: str) -> tuple[list[Sample], li
 
 
 def _decode(samples: Sequence[Sample], size: int, workers: int, quiet: bool) -> ImageSet:
-    """Read the images of `samples` with `workers` threads (Pillow decodes outside the GIL)."""
+    """Decode `samples` with `workers` threads; Pillow releases the GIL while it decodes."""
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         decoded = pool.map(lambda sample: _read_image(sample[0], size), samples)
@@ -101,7 +111,7 @@ def _decode(samples: Sequence[Sample], size: int, workers: int, quiet: bool) -> 
 
 
 def _read_image(file: str, size: int) -> np.ndarray:
-    """Return one image as RGB `(size, size, 3)`."""
+    """Return one image as RGB `(size, size, 3)` uint8."""
     from PIL.Image import Resampling
 
     image = open_rgb(file)

@@ -1,4 +1,4 @@
-"""Image sets held in memory, and their batches, augmented on the training device."""
+"""Image sets in memory, and their batches, augmented on the training device."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from utils.datasets.loader import Batch, SpanLoader
 from utils.datasets.sharding import Span, epoch_generator
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # channel means, channel deviations
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images `(N, C, H, W)`, as a rule uint8 to be small, and labels `(N,)` in int64."""
+    """Images `(N, C, H, W)`, uint8 unless they are event frames, and labels `(N,)` int64."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -32,7 +32,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop of the image's own size after zero padding (pixels), random horizontal flip."""
+    """Random crop to the original size after `padding` zeros on each side, and horizontal flip."""
 
     padding: int = 4
     flip: bool = True
@@ -41,7 +41,7 @@ class Augmentation:
 def channel_statistics(images: torch.Tensor) -> Statistics:
     """Return the mean and standard deviation of each channel of uint8 images `(N, C, H, W)`.
 
-    Values are scaled to 0..1. A channel without any variation gets a deviation of one grey level.
+    Values are scaled to 0..1. The deviation of a constant channel is one grey level.
     """
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)])
     share = counts.double() / counts.sum(1, keepdim=True)
@@ -58,9 +58,10 @@ def crop_and_flip(
     flip: torch.Tensor,
     padding: int,
 ) -> torch.Tensor:
-    """Shift each image `(N, C, H, W)` within a frame of zeros, then mirror it where `flip` is true.
+    """Crop each image `(N, C, H, W)`, padded with zeros, and mirror it where `flip` is true.
 
-    `top` and `left` `(N,)` are the crop's corner in the padded image, 0 to `2 * padding`.
+    `top` and `left` `(N,)`, from 0 to `2 * padding`, are the crop's corner in the padded image;
+    `flip` `(N,)` is boolean.
     """
     n, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4).flatten(2)
@@ -74,9 +75,9 @@ def crop_and_flip(
 
 
 class Normalise:
-    """Scales uint8 images to 0..1, subtracts `mean` and divides by `std`, channel by channel.
+    """Scales uint8 images to 0..1, subtracts `mean` and divides by `std` per channel.
 
-    The same operations in the same order as torchvision's ToTensor and Normalize.
+    Performs the operations of torchvision's ToTensor and Normalize, in the same order.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
@@ -88,10 +89,10 @@ class Normalise:
 
 
 class TrainImages(SpanLoader):
-    """Shuffled, augmented batches; the draws of an epoch are made at once, one row a sample.
+    """Shuffled, augmented batches; all random numbers of an epoch are drawn at its start.
 
-    A row depends on (seed, epoch, position in the epoch) alone, so neither the world size nor
-    resuming changes which image is seen when, and how.
+    Those of a sample depend only on the seed, the epoch and the position in it, so that neither the
+    world size nor resuming changes which image is shown when, or its augmentation.
     """
 
     def __init__(
@@ -124,9 +125,9 @@ class TrainImages(SpanLoader):
 
 
 class TestImages(SpanLoader):
-    """The images in their order, normalised."""
+    """The images in order, normalised."""
 
-    __test__ = False  # its name is not a request to pytest
+    __test__ = False  # not a test for pytest to collect
 
     def __init__(self, data: ImageSet, normalise: Normalise, spans: Sequence[Span]) -> None:
         super().__init__(len(data), spans)

@@ -1,4 +1,4 @@
-"""The loader every data set provides: batches of one epoch, and the time spent waiting for them."""
+"""The interface of data loaders: the batches of an epoch, and the time spent waiting for them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class Loader(ABC):
     """Iterates over `(inputs, labels)` of one epoch on the training device.
 
-    `num_samples` counts the samples of the whole set, `len()` the batches of this process, and
-    `waited` the seconds that the consumer has waited for batches since `set_epoch`.
+    `num_samples` is the number of samples of the whole set, `len()` the number of batches of this
+    rank, and `waited` the seconds for which the consumer has waited since `set_epoch`.
     """
 
     def __init__(self, num_samples: int, spans: Sequence[Span]) -> None:
@@ -31,11 +31,11 @@ class Loader(ABC):
         return len(self.spans)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) that the next iteration runs over."""
+        """Set the epoch (from 0) of the next iteration."""
         self.first, self.waited = 0, 0.0
 
     def begin_at(self, batch: int) -> None:
-        """Leave out the batches of the epoch chosen that come before `batch`."""
+        """Skip the batches of this epoch before number `batch`."""
         self.first = batch
 
     def __iter__(self) -> Iterator[Batch]:
@@ -50,18 +50,18 @@ class Loader(ABC):
 
     @abstractmethod
     def batches(self) -> Iterable[Batch]:
-        """Return the batches of the epoch chosen, from `first` on."""
+        """Return the batches of the current epoch, from `first` on."""
 
 
 class SpanLoader(Loader):
-    """A loader that can make each batch by itself, from a span of positions."""
+    """A loader that makes each batch from a span of positions."""
 
     def batches(self) -> Iterable[Batch]:
         return (self.load(start, stop) for start, stop in self.spans[self.first :])
 
     @abstractmethod
     def load(self, start: int, stop: int) -> Batch:
-        """Return the samples at the positions `start` to `stop` of the epoch's order."""
+        """Return the samples at positions `start` to `stop` (exclusive) in the epoch's order."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for training: its loaders, and what a model and a user need to know."""
+    """A data set ready for training: its loaders, its classes and a line that describes it."""
 
     name: str
     train: Loader

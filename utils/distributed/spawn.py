@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
-from utils.system.entry import BROKEN_PIPE, output_errors, prepare_streams
+from utils.system.entry import BROKEN_PIPE, os_errors, prepare_streams
 from utils.system.errors import Stopped, UserError
 from utils.system.signals import STOPS, exit_status, forward_signals
 
@@ -53,7 +53,7 @@ def _run(
     """Run `work` in a spawned process and report how it ended."""
     prepare_streams()
     try:
-        with output_errors():
+        with os_errors():
             work(index, *arguments)
     except Stopped as stop:
         if stop.status == BROKEN_PIPE:

@@ -1,4 +1,4 @@
-"""Recordings in AEDAT 2.0, decoded and encoded."""
+"""Decode and encode recordings in AEDAT 2.0."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from utils.system.errors import UserError
 
 _WRAP = 1 << 32  # timestamps are stored modulo this many microseconds
 _CHIP = re.compile(rb"#\s*AEChip:\s*(\S+)")
-_BINARY = re.compile(rb"[^\t\r\n\x20-\xff]")  # bytes that no header line holds
+_BINARY = re.compile(rb"[^\t\r\n\x20-\xff]")  # bytes that are not in a header line
+_DESCRIPTION = re.compile(rb"# (simulated: [^\r\n]*)")
 _LAST_LINE = b"#End Of ASCII Header"
 
 
 def decode_aedat2(content: bytes, source: str = "events") -> Events:
     """Return the events of an AEDAT 2.0 file's bytes, with wrapped timestamps unwrapped.
 
-    After the header come big-endian pairs of uint32, address and microseconds. Address bits 0,
-    1-7, 8-14 are polarity, x and y of a DVS128; higher bits mark special events and are ignored.
-    Raises UserError naming `source` for another camera, a truncated body or no events.
+    The header is followed by big-endian pairs of uint32: address and microseconds. Address bits
+    0, 1-7 and 8-14 are polarity, x and y of a DVS128; higher bits mark special events and are
+    ignored. Raises UserError naming `source` for another camera, a truncated body or no events.
     """
     start = _header_length(content)
     _check_chip(content[:start], source)
     body = len(content) - start
     if body % 8:
         raise UserError(
-            f"{source}: {body} bytes after the header are no multiple of 8;"
-            " the file is truncated, fetch or extract it again"
+            f"{source}: truncated, the {body} bytes after the header are not a multiple of 8;"
+            " download or extract it again"
         )
     if not body:
         raise UserError(f"{source}: no events after the header")
+    description = _DESCRIPTION.search(content[:start])
     fields = np.frombuffer(content, np.uint8, offset=start).reshape(-1, 8)
     times = np.frombuffer(content, ">u4", offset=start)[1::2]
     return Events(
@@ -41,13 +43,14 @@ def decode_aedat2(content: bytes, source: str = "events") -> Events:
         y=fields[:, 2] & 0x7F,
         p=(fields[:, 3] & 1) ^ 1,
         source=source,
+        description=description[1].decode(errors="replace") if description else "",
     )
 
 
 def encode_aedat2(events: Events, header: Sequence[str] = ()) -> bytes:
     """Return `events` as an AEDAT 2.0 file of a DVS128, the inverse of `decode_aedat2`.
 
-    `header` adds comment lines. Timestamps are stored modulo 2^32.
+    The lines `header` are added to the header. Timestamps are stored modulo 2^32.
     """
     lines = [
         "!AER-DAT2.0",
@@ -66,12 +69,12 @@ def encode_aedat2(events: Events, header: Sequence[str] = ()) -> bytes:
 
 
 def _header_length(content: bytes) -> int:
-    """Return how many bytes the leading lines take that start with `#` and hold text alone."""
+    """Return the length in bytes of the leading lines that start with `#` and contain only text."""
     start = 0
     while content.startswith(b"#", start):
         end = content.find(b"\n", start) + 1 or len(content)
         line = content[start:end]
-        if _BINARY.search(line):  # an address may start with the byte of a `#`
+        if _BINARY.search(line):  # the first address may begin with the byte of a `#`
             break
         start = end
         if line.startswith(_LAST_LINE):
@@ -80,17 +83,18 @@ def _header_length(content: bytes) -> int:
 
 
 def _check_chip(header: bytes, source: str) -> None:
+    """Raise UserError if the header names another camera than a DVS128."""
     chip = _CHIP.search(header)
     if chip and not chip[1].rpartition(b".")[2].startswith((b"DVS128", b"Tmpdiff128")):
         name = chip[1].decode(errors="replace")
-        raise UserError(f"{source}: recorded by {name}; only recordings of a DVS128 can be read")
+        raise UserError(f"{source}: recorded by {name[:80]}; only a DVS128 can be read")
 
 
 def _unwrap(times: np.ndarray) -> np.ndarray:
     """Return unsigned 32-bit timestamps `(n,)` int64 with 2^32 added after each overflow.
 
-    A fall by more than half the range is an overflow. A rise by as much leads back over the last
-    overflow (an event that arrived late), or is a long pause where there was none.
+    A decrease by more than half the range is an overflow. An increase by more than that is an event
+    from before the last overflow that arrived late, or a long pause if there was no overflow.
     """
     steps = np.diff(times)
     overflows = (steps < -_WRAP // 2).astype(np.int64) - (steps > _WRAP // 2)

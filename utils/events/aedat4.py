@@ -1,4 +1,4 @@
-"""Recordings in AEDAT 4, read through the optional package `aedat`."""
+"""Read recordings in AEDAT 4, with the optional package `aedat`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 
 from utils.events.recording import SIZE, Events
 from utils.system.errors import UserError, first_line
+from utils.system.regular_file import open_regular
 
-_LONGEST_HEADER = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 _DESCRIPTION = re.compile(rb"<dv\b.*</dv>", re.DOTALL)
 
 
 def read_aedat4(path: str | Path) -> Events:
     """Return the first event stream of an AEDAT 4 file, in the file's own orientation.
 
-    AEDAT 4 stores x and y as seen, so nothing is mirrored. Raises UserError naming the file where
-    the package is missing, the file is damaged, holds no events or is of a larger sensor.
+    AEDAT 4 stores x and y as seen, so nothing is mirrored. Raises UserError naming the file if the
+    package is missing, or the file is damaged, contains no events or is from a larger sensor.
     """
     packets = _event_packets(path)
     if not sum(map(len, packets)):
         raise UserError(f"{path}: no events in this AEDAT 4 file")
     events = np.concatenate(packets)
     if max(events["x"].max(), events["y"].max()) >= SIZE:
-        raise UserError(f"{path}: a sensor larger than {SIZE}x{SIZE}; only DVS128 can be read")
+        raise UserError(f"{path}: a sensor larger than {SIZE}x{SIZE}; only a DVS128 can be read")
     x, y, p = (events[field].astype(np.uint8) for field in ("x", "y", "on"))
     return Events(events["t"].astype(np.int64), x, y, p, str(path))
 
@@ -37,7 +38,7 @@ def _event_packets(path: str | Path) -> list[np.ndarray]:
     try:
         import aedat
     except ImportError as error:
-        raise UserError(f"{path}: AEDAT 4 needs a reader: pip install aedat") from error
+        raise UserError(f"{path}: reading AEDAT 4 needs a package: pip install aedat") from error
     _check_header(path)
     try:
         decoder = aedat.Decoder(str(path))
@@ -46,19 +47,19 @@ def _event_packets(path: str | Path) -> list[np.ndarray]:
         return [packet["events"] for packet in decoder if packet["stream_id"] == stream]
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the package panics on some damage, which is no Exception
+    except BaseException as error:  # the package panics on some damage: not an Exception
         raise UserError(f"{path}: damaged AEDAT 4 file ({first_line(error)})") from error
 
 
 def _check_header(path: str | Path) -> None:
-    """Raise UserError where the description of the streams is cut off or no text.
+    """Raise UserError if the description of the streams is truncated or not XML.
 
-    The package ends the whole process when it meets such a one.
+    The package would abort the whole process.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         file.readline()
         (length,) = struct.unpack("<I", file.read(4).ljust(4, b"\0"))
-        header = file.read(min(length, _LONGEST_HEADER))
+        header = file.read(min(length, _MAX_HEADER_BYTES))
     description = _DESCRIPTION.search(header)
     try:
         ElementTree.fromstring(description[0].decode() if description else "")

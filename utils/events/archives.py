@@ -1,4 +1,4 @@
-"""The ten archives of CIFAR10-DVS: where they are fetched from, and how they are unpacked."""
+"""The ten archives of CIFAR10-DVS: download and extract them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from utils.system.atomic_write import folder_atomically
 from utils.system.download import DownloadFailed, fetch, md5_of
 from utils.system.errors import UserError
+from utils.system.text import print_line
 
 ARCHIVES = {  # class, in label order: figshare file number, md5
     "airplane": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
@@ -25,87 +28,87 @@ ARCHIVES = {  # class, in label order: figshare file number, md5
     "ship": (7712836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
     "truck": (7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
 }
-# The second often answers with an empty page meant to stop robots.
+# The second address often returns an empty page, as a protection against robots.
 ADDRESSES = (
     "https://api.figshare.com/v2/file/download/{}",
     "https://ndownloader.figshare.com/files/{}",
 )
-_MOST_EXPANSION = 100  # recordings shrink to a third or so
+_MAX_EXPANSION = 100  # recordings compress to about a third
+_SHOWN = 100  # characters of a member's name in messages
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 def obtain(names: Sequence[str], root: Path) -> None:
     """Put the recordings of the classes `names` into `<root>/events`, downloading what is missing.
 
-    A `<class>.zip` in `root` or a folder of it is used if its md5 fits. Raises UserError where it
-    does not, and where no download works, saying what to fetch by hand.
+    A `<class>.zip` in `root` or in one of its folders is used if its md5 is right. Raises
+    UserError if it is not, and if no download works, with the files to fetch by hand.
     """
     for done, name in enumerate(names):
         try:
-            archive = _placed(name, root) or _downloaded(name, root)
+            archive = _local_archive(name, root) or _downloaded(name, root)
         except DownloadFailed as error:
             files = (f"{ADDRESSES[-1].format(ARCHIVES[c][0])} as {c}.zip" for c in names[done:])
             raise UserError(
-                f"--path {root}: {error}; run again to go on, or fetch by hand and save there"
+                f"--path {root}: {error}; run again to continue, or download by hand and save there"
                 f" {', '.join(files)}"
             ) from error
         extract(archive, root / "events" / name)
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack the recordings in `archive` into `folder`, which appears once it is complete.
+    """Extract the recordings in `archive` to `folder`, which appears once it is complete.
 
-    Raises UserError for an archive that is damaged or not what it seems, before it writes any of
-    it, and where the disk refuses.
+    Raises UserError, before anything is written, for an archive that is damaged or unsafe, and
+    when the file system refuses to write.
     """
     recordings = _recordings(archive)
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    print(f"Extracting {archive.name}", flush=True)
+    print_line(f"Extracting {archive.name}")
     try:
-        with zipfile.ZipFile(archive) as members:
+        with (
+            folder_atomically(folder, "make room") as unfinished,
+            zipfile.ZipFile(archive) as members,
+        ):
             for member in recordings:
                 target = unfinished / PurePosixPath(member.filename).name
                 with members.open(member) as source, target.open("xb") as file:
                     shutil.copyfileobj(source, file)
-        unfinished.rename(folder)
     except _DAMAGE as error:
-        raise UserError(f"{archive}: damaged ({error}); remove it and fetch it again") from error
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror}): make room") from error
+        raise _damaged(archive, error) from error
 
 
 def _recordings(archive: Path) -> list[zipfile.ZipInfo]:
-    """Return the recordings in `archive`, all of whose members are harmless."""
+    """Return the recordings in `archive`; raises UserError if any of its members is unsafe."""
     try:
         with zipfile.ZipFile(archive) as content:
             members = content.infolist()
     except _DAMAGE as error:
-        raise UserError(f"{archive}: damaged ({error}); remove it and fetch it again") from error
+        raise _damaged(archive, error) from error
     except OSError as error:
         raise UserError(f"{archive}: cannot be read ({error.strerror})") from error
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise UserError(f"{archive}: refused, {member.filename!r} leads out of its folder")
+        if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
+            raise UserError(f"{archive}: {member.filename[:_SHOWN]!r} lies outside of its folder")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise UserError(f"{archive}: refused, {member.filename!r} is a link")
-    if sum(m.file_size for m in members) > _MOST_EXPANSION * archive.stat().st_size:
-        raise UserError(
-            f"{archive}: refused, it would grow more than {_MOST_EXPANSION} times when unpacked"
-        )
+            raise UserError(f"{archive}: {member.filename[:_SHOWN]!r} is a link")
+    if sum(m.file_size for m in members) > _MAX_EXPANSION * archive.stat().st_size:
+        raise UserError(f"{archive}: its content is more than {_MAX_EXPANSION} times as large")
     found = [m for m in members if re.search(r"\.aedat4?$", m.filename)]
-    names = [PurePosixPath(m.filename).name for m in found]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"{archive}: refused, it holds {min(twice)} twice")
+    names = Counter(PurePosixPath(m.filename).name for m in found)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f"{archive}: two recordings are named {twice[0][:_SHOWN]}")
     return found
 
 
-def _placed(name: str, root: Path) -> Path | None:
-    """Return the `<name>.zip` that lies in `root` or directly in one of its folders."""
-    here = [root / f"{name}.zip", *sorted(root.glob(f"*/{name}.zip"))]
-    archive = next((file for file in here if file.is_file()), None)
+def _damaged(archive: Path, error: Exception) -> UserError:
+    return UserError(f"{archive}: damaged ({error}); remove it and download it again")
+
+
+def _local_archive(name: str, root: Path) -> Path | None:
+    """Return the `<name>.zip` in `root` or directly in one of its folders."""
+    candidates = [root / f"{name}.zip", *sorted(root.glob(f"*/{name}.zip"))]
+    archive = next((file for file in candidates if file.is_file()), None)
     md5 = ARCHIVES[name][1]
     if archive is not None and md5_of(archive) != md5:
         raise UserError(
@@ -116,6 +119,7 @@ def _placed(name: str, root: Path) -> Path | None:
 
 
 def _downloaded(name: str, root: Path) -> Path:
+    """Download the archive of the class `name` into `root` and return its path."""
     number, md5 = ARCHIVES[name]
     archive = root / f"{name}.zip"
     fetch([address.format(number) for address in ADDRESSES], archive, md5)

@@ -1,4 +1,4 @@
-"""The files of CIFAR10-DVS, or of a smaller collection in its layout, below one folder."""
+"""The files of CIFAR10-DVS, or of a collection with the same layout, below one folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from utils.events.archives import ARCHIVES, obtain
 from utils.events.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
 from utils.system.errors import UserError
 from utils.system.file_lock import FileLock, LockHeld
+from utils.system.text import print_line
 
 CLASSES = tuple(ARCHIVES)
 _FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")
@@ -21,7 +22,7 @@ _FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording: class index, number within its class, its file if there, its cache file."""
+    """One recording: class index, number within the class, file if it exists, and cache file."""
 
     label: int
     number: int
@@ -30,10 +31,10 @@ class Sample:
 
 
 def prepare(root: Path, kind: FrameKind, workers: int) -> None:
-    """Fetch, extract and convert whatever is missing below `root`, one process at a time.
+    """Download, extract and convert what is missing below `root`, one process at a time.
 
-    A process that finds another one at work waits for it. Where nothing is missing, nothing is
-    written, so `root` may be read-only.
+    A second process waits for the first. If nothing is missing, nothing is written, so `root` may
+    be read-only.
     """
     if not (_missing_classes(root, kind) or _missing_frames(root, kind)):
         return
@@ -43,14 +44,14 @@ def prepare(root: Path, kind: FrameKind, workers: int) -> None:
 
 
 def list_samples(root: Path, kind: FrameKind) -> list[Sample]:
-    """Return the samples below `root` by class and number: recordings, and cached frames alone."""
+    """Return the samples below `root` by class and number, also those with cached frames only."""
     return [sample for label in range(len(CLASSES)) for sample in _class_samples(root, kind, label)]
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Return the training and the test samples: of each class the first 90 % by number, the rest.
+    """Return the training samples, the first 90 % of each class by number, and the test samples.
 
-    Raises UserError where one of the two would be empty.
+    Raises UserError if either would be empty.
     """
     train, test = [], []
     for label in range(len(CLASSES)):
@@ -59,21 +60,21 @@ def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
         train += members[:cut]
         test += members[cut:]
     if not train or not test:
-        raise UserError(f"--path: {len(samples)} recordings are too few for a 90 % split by class")
+        raise UserError(f"--path: {len(samples)} recordings are too few for a 90 % split per class")
     return train, test
 
 
 def read_sample(sample: Sample, kind: FrameKind) -> np.ndarray:
-    """Return the frames `(T, 2, 128, 128)` of a sample; they are made again if found damaged.
+    """Return the frames `(T, 2, 128, 128)` of a sample, converting it again if they are damaged.
 
-    Raises UserError where there is no recording to make them from.
+    Raises UserError if there is no recording to convert.
     """
     try:
         return read_frames(sample.frames, kind)
     except DamagedFrames as error:
         if sample.events is None:
-            raise UserError(f"{error}: damaged, and no recording to make it from") from error
-        print(f"{sample.frames} is damaged: making it again", flush=True)
+            raise UserError(f"{error}: damaged, and there is no recording to convert") from error
+        print_line(f"{sample.frames} is damaged: converting its recording again")
     with _locked(sample.frames.parents[2]):
         convert((sample.events, sample.frames), kind)
     return read_frames(sample.frames, kind)
@@ -89,7 +90,7 @@ def _class_samples(root: Path, kind: FrameKind, label: int) -> Iterator[Sample]:
 
 
 def _numbered(folder: Path, name: str) -> dict[int, Path]:
-    """Return the files of class `name` in `folder` by their numbers."""
+    """Return the files of class `name` in `folder`, by number."""
     files = folder.iterdir() if folder.is_dir() else ()
     matches = ((_FILE.fullmatch(file.name), file) for file in files)
     return {int(m["number"]): file for m, file in matches if m and m["name"] == name}
@@ -107,14 +108,14 @@ def _missing_frames(root: Path, kind: FrameKind) -> list[tuple[Path, Path]]:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the lock on `root`; the system frees that of a killed process."""
+    """Hold the lock on `root`; that of a killed process is released by the system."""
     lock = FileLock(root / ".lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except LockHeld as holder:
-            print(f"{holder} prepares {root}: waiting for it", flush=True)
+            print_line(f"{holder} prepares {root}: waiting for it")
             lock.acquire(wait=True)
     except OSError as error:
         raise UserError(f"--path {root}: cannot be written ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Frames of event recordings, kept on disk as one npz file a recording."""
+"""Frames of event recordings, cached on disk in one npz file per recording."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,20 +16,24 @@ import numpy as np
 from utils.events.frames import normalize, to_frames
 from utils.events.reader import read_events
 from utils.events.recording import SIZE
-from utils.system.errors import UserError, first_line
+from utils.system.atomic_write import writing
+from utils.system.errors import first_line
 from utils.system.process_pool import map_in_processes
+from utils.system.regular_file import open_regular
+from utils.system.text import print_line
 
 _MEMBER = "arr_0.npy"
-_HEADER = 1 << 16  # bytes that the description of an array never reaches
+_REMEDY = "make room or move --path"
+_MAX_HEADER_BYTES = 1 << 16  # of an array in the npy format
 
 
 class DamagedFrames(Exception):
-    """A cache file that is missing, incomplete, or holds something else."""
+    """A cache file is missing, incomplete, or contains something else."""
 
 
 @dataclass(frozen=True)
 class FrameKind:
-    """How recordings become frames; see `utils.events.frames.to_frames`."""
+    """How recordings are converted to frames; see `utils.events.frames.to_frames`."""
 
     timesteps: int
     split_by: str = "number"
@@ -36,7 +41,7 @@ class FrameKind:
 
     @property
     def folder(self) -> str:
-        """The published name of the folder that caches such frames."""
+        """The name of the folder with such frames, as in the published code."""
         return (
             f"frames_num_{self.timesteps}_split_by_{self.split_by}"
             f"_normalization_{self.normalization}"
@@ -44,52 +49,52 @@ class FrameKind:
 
 
 def read_frames(path: Path, kind: FrameKind) -> np.ndarray:
-    """Return the frames `(T, 2, 128, 128)` cached in `path`, normalised as `kind` says.
+    """Return the frames `(T, 2, 128, 128)` cached in `path`, normalised according to `kind`.
 
-    The published files (float64) and this project's (the smallest unsigned integer) are read
-    alike. Raises DamagedFrames where there is no such file or its content is wrong.
+    Reads files of the published code (float64) and of this project (the smallest unsigned integer).
+    Raises DamagedFrames if there is no such file or its content is wrong.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             size = archive.getinfo(_MEMBER).file_size
-            if size > _HEADER + kind.timesteps * 2 * SIZE * SIZE * 8:
+            if size > _MAX_HEADER_BYTES + kind.timesteps * 2 * SIZE * SIZE * 8:
                 raise ValueError(f"{size:,} bytes are more than such frames have")
-            content = archive.read(_MEMBER)  # whole, hence checked, before any of it is parsed
+            content = archive.read(_MEMBER)  # completely, which verifies its checksum
         frames = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # foreign bytes can make a reader of zip and npy stumble anywhere
+    except Exception as error:  # damaged zip and npy files raise almost any exception
         raise DamagedFrames(f"{path}: {first_line(error)}") from error
     if frames.shape != (kind.timesteps, 2, SIZE, SIZE) or frames.dtype.kind not in "iuf":
-        raise DamagedFrames(f"{path}: {frames.dtype} {frames.shape} instead of frames")
+        raise DamagedFrames(f"{path}: an array {frames.dtype} {frames.shape} is not frames")
     return normalize(frames, kind.normalization)
 
 
 def write_frames(path: Path, frames: np.ndarray) -> None:
-    """Cache `frames` in `path`: integers as small as they fit, the same bytes for the same frames.
+    """Cache `frames` in `path`, in the smallest integer type; equal frames give equal bytes.
 
-    A reader sees the whole file or none. Raises UserError when the disk refuses.
+    The file appears once it is complete. Raises UserError when it cannot be written.
     """
     if frames.dtype.kind in "iu":
         frames = frames.astype(np.min_scalar_type(frames.max()))
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
-        # No fsync: on a disk it takes longer than the conversion, and damage is found on reading.
-        with (
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open(_MEMBER, "w") as member,  # dated 1980, whatever the day
-        ):
-            np.lib.format.write_array(member, frames, allow_pickle=False)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error.strerror}): make room or move --path"
-        ) from error
+    with writing(path, _REMEDY):
+        try:
+            # No fsync: it takes longer than the conversion, and reading detects damage.
+            with (
+                zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+                archive.open(_MEMBER, "w") as member,  # has a constant date
+            ):
+                np.lib.format.write_array(member, frames, allow_pickle=False)
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def convert(job: tuple[Path, Path], kind: FrameKind) -> int:
-    """Cache the frames of one (recording, cache file); return its timestamps' backward steps.
+    """Convert one (recording, cache file); return how often its timestamps step backwards.
 
-    Raises UserError as `read_events` and `to_frames` do.
+    Raises UserError like `read_events`, `to_frames` and `write_frames`.
     """
     recording, target = job
     events = read_events(recording)
@@ -99,17 +104,18 @@ def convert(job: tuple[Path, Path], kind: FrameKind) -> int:
 
 
 def convert_all(jobs: Sequence[tuple[Path, Path]], kind: FrameKind, workers: int) -> None:
-    """Do every job of `convert` in `workers` processes (0: in this one), and say how far it is.
+    """Call `convert` for all `jobs` in `workers` processes (0: in this one), printing progress.
 
-    Raises UserError for a bad recording; what was converted before it stays.
+    Raises UserError for a bad recording; the frames converted before it are kept.
     """
     for folder in {target.parent for _, target in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # of a conversion that was killed
-            leftover.unlink()
+        with writing(folder, _REMEDY):
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(".*.tmp"):  # of a conversion that was killed
+                leftover.unlink()
     steps = map_in_processes(partial(convert, kind=kind), jobs, workers, "Converting")
     if any(steps):
-        print(
+        print_line(
             f"warning: timestamps step backwards {sum(steps):,} times in"
             f" {np.count_nonzero(steps):,} recordings; events keep the order of their files"
         )

@@ -1,4 +1,4 @@
-"""Event recordings as frames: counts of events by segment, polarity and pixel."""
+"""Event recordings as frames: counts of events per segment, polarity and pixel."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ def to_frames(
 ) -> np.ndarray:
     """Return frames `(T, 2, 128, 128)`, channel p, index `[y, x]`: int64 counts, or float64.
 
-    `split_by` is `number` (segments of equally many events) or `time` (equally long ones);
-    `normalization` one of `NORMALIZATIONS`. Raises ValueError for any other, and UserError naming
-    the recording where a segment would be empty or, by time, where the timestamps step backwards.
+    `split_by` is `number` (segments with equal numbers of events) or `time` (of equal duration),
+    `normalization` one of `NORMALIZATIONS`. Raises ValueError for other values, and UserError
+    naming the recording if a segment would be empty or, by time, if timestamps decrease.
     """
     if split_by not in SPLITS or normalization not in NORMALIZATIONS:
         raise ValueError(f"split_by {split_by!r}, normalization {normalization!r}: unknown")
+    if len(events) < timesteps:
+        raise UserError(
+            f"{events.source}: {len(events)} events for {timesteps} frames;"
+            " lower --timesteps or remove the recording"
+        )
     bounds = _bounds_by_time if split_by == "time" else _bounds_by_number
     edges = bounds(events, timesteps)
     frames = count_events(events, edges)
@@ -36,7 +41,7 @@ def to_frames(
 def count_events(events: Events, edges: np.ndarray) -> np.ndarray:
     """Return int64 counts `(T, 2, 128, 128)` of segments `edges[j]:edges[j + 1]`, `edges` `(T+1,)`.
 
-    One pass over the events: each has one cell among all segments, polarities and pixels.
+    One pass over the events: each is counted in one cell among all segments, polarities and pixels.
     """
     timesteps = len(edges) - 1
     cell = np.repeat(np.arange(timesteps) * _PIXELS, np.diff(edges))
@@ -48,11 +53,11 @@ def count_events(events: Events, edges: np.ndarray) -> np.ndarray:
 
 
 def normalize(frames: np.ndarray, normalization: str | None) -> np.ndarray:
-    """Return `frames` `(T, 2, H, W)` with each frame and polarity normalised on its own.
+    """Return `frames` `(T, 2, H, W)`, normalised separately per frame and polarity.
 
-    `max`: divided by its maximum; `sum`: by its sum; `norm`: to mean 0 and sample variance 1. No
-    divisor is below 1e-5. Frames are unchanged by None, and by `frequency`, which needs the times
-    and is therefore applied when the frames are made.
+    `max` divides by the maximum, `sum` by the sum, `norm` shifts and scales to mean 0 and sample
+    variance 1; divisors are at least 1e-5. None and `frequency` change nothing: the latter needs
+    the timestamps, so `to_frames` applies it.
     """
     if normalization in (None, "frequency"):
         return frames
@@ -66,11 +71,6 @@ def normalize(frames: np.ndarray, normalization: str | None) -> np.ndarray:
 
 def _bounds_by_number(events: Events, timesteps: int) -> np.ndarray:
     """Return edges `(T+1,)` of segments of `n // T` events; the last takes the remainder."""
-    if len(events) < timesteps:
-        raise UserError(
-            f"{events.source}: {len(events)} events for {timesteps} frames;"
-            " lower --timesteps or remove the recording"
-        )
     edges = np.arange(timesteps + 1) * (len(events) // timesteps)
     edges[-1] = len(events)
     return edges
@@ -96,13 +96,13 @@ def _bounds_by_time(events: Events, timesteps: int) -> np.ndarray:
 
 
 def _durations_by_number(events: Events, edges: np.ndarray) -> np.ndarray:
-    """Return microseconds `(T,)` from each segment's first event to the next one's."""
+    """Return the time in microseconds `(T,)` from each segment's first event to the next one's."""
     starts = events.t[edges[:-1]]
     return np.diff(starts, append=events.t[-1])
 
 
 def _durations_by_time(events: Events, edges: np.ndarray) -> np.ndarray:
-    """Return microseconds `(T,)`: equal lengths, the last one with the remainder."""
+    """Return the durations in microseconds `(T,)`: equal, with the remainder in the last one."""
     timesteps = len(edges) - 1
     total = events.t[-1] - events.t[0]
     durations = np.full(timesteps, total // timesteps)

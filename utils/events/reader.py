@@ -1,4 +1,4 @@
-"""Read a recording of an event camera, whatever its file format."""
+"""Read recordings of event cameras in any of the known file formats."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from utils.events.aedat2 import decode_aedat2
 from utils.events.aedat4 import read_aedat4
 from utils.events.recording import Events
 from utils.system.errors import UserError
+from utils.system.regular_file import open_regular
 
+_MAX_BYTES = 1 << 30  # a recording of CIFAR10-DVS has 1 to 2 MB
 _VERSION = re.compile(rb"#!AER-DAT(\d+(?:\.\d+)?)")
 
 
 def read_events(path: str | Path) -> Events:
-    """Return the recording in a file of AEDAT 2.0, or of AEDAT 4 where the `aedat` package is.
+    """Return the recording in a file of AEDAT 2.0, or of AEDAT 4 with the package `aedat`.
 
-    The header decides which, never the file's ending. Raises UserError naming the file for another
-    version, another camera, a truncated body and a file without events.
+    The format is determined by the header, not by the file name. Raises UserError naming the file
+    for another version, another camera, a truncated body, no events, more than 1 GiB, and anything
+    but a regular file.
     """
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path, _MAX_BYTES) as file:
+            content = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     version = _version(content, str(path))
@@ -32,9 +36,10 @@ def read_events(path: str | Path) -> Events:
 
 
 def _version(content: bytes, source: str) -> str:
+    """Return the AEDAT version that the first line of a file gives."""
     if not content:
-        raise UserError(f"{source}: the file is empty; fetch or extract it again")
+        raise UserError(f"{source}: the file is empty; download or extract it again")
     match = _VERSION.match(content)
     if match is None:
-        raise UserError(f"{source}: no AEDAT file, its first line is not #!AER-DAT2.0")
+        raise UserError(f"{source}: not an AEDAT file, its first line is not #!AER-DAT2.0")
     return match[1].decode()

@@ -1,4 +1,4 @@
-"""Recordings of a DVS128 event camera in memory."""
+"""A recording of a DVS128 event camera in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Events:
     """One recording, oriented as in the published frames.
 
     `t` `(n,)` int64, microseconds; `x`, `y` `(n,)` uint8, column and row; `p` `(n,)` uint8, 1 where
-    the light grew. `source` names the recording in messages.
+    the intensity increased. `source` names the recording in messages; `description` is empty unless
+    the recording is simulated.
     """
 
     t: np.ndarray
@@ -22,11 +23,12 @@ class Events:
     y: np.ndarray
     p: np.ndarray
     source: str = "events"
+    description: str = ""
 
     def __len__(self) -> int:
         return len(self.t)
 
     @property
     def backward_steps(self) -> int:
-        """How many timestamps lie before their predecessor."""
+        """The number of timestamps that are earlier than the previous one."""
         return int(np.count_nonzero(np.diff(self.t) < 0))

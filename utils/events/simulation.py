@@ -1,8 +1,8 @@
-"""Simulated DVS128 recordings: an image moved along a closed path before an event camera.
+"""Simulate DVS128 recordings of an image that moves along a closed path before the camera.
 
 The camera model is that of ESIM (Rebecq et al., CoRL 2018): a pixel emits an event whenever the
-logarithm of its intensity has changed by a threshold since its last event, at the time that linear
-interpolation gives.
+logarithm of its intensity has changed by a threshold since its last event, at the linearly
+interpolated time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from utils.events.recording import SIZE, Events
 
 @dataclass(frozen=True)
 class Camera:
-    """What is simulated; lengths in pixels of the sensor, times in microseconds.
+    """Parameters of the camera and the motion; lengths in sensor pixels, times in microseconds.
 
-    The image covers `image_size` pixels and makes `rounds` circles around a point near the sensor's
-    centre, sampled at `steps` times. `dark` is the intensity of black (white is 1), `threshold` a
-    pixel's mean threshold in log intensity, `mismatch` the relative deviation of thresholds between
-    pixels, `noise_rate` the rate of events without a cause, in Hz a pixel.
+    The image is `image_size` pixels wide and moves `rounds` times in a circle of this `radius`
+    around a point near the centre of the sensor, sampled at `steps` times. `dark` is the intensity
+    of black (white is 1), `threshold` the mean threshold in log intensity, `mismatch` the relative
+    standard deviation of thresholds between pixels, `noise_rate` the rate of noise events in Hz
+    per pixel.
     """
 
     duration: int = 1_200_000
@@ -37,10 +38,10 @@ class Camera:
 
 
 def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None = None) -> Events:
-    """Return the recording of a square `image` of intensities 0..1, moved along a closed path.
+    """Return the recording of a moving square `image` `(h, h)` with intensities 0..1.
 
-    `rng` draws the path's start and centre, the pixels' thresholds and the noise.
-    Timestamps start near 0 and never step backwards.
+    `rng` draws the start and the centre of the path, the thresholds of the pixels and the noise.
+    Timestamps start near 0 and never decrease.
     """
     camera = camera or Camera()
     columns, rows = _path(camera, rng)
@@ -48,7 +49,8 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
     log_intensity = np.log(camera.dark + (1 - camera.dark) * intensity)
     spread = rng.normal(1, camera.mismatch, (SIZE, SIZE)).clip(0.5)
     levels = log_intensity / (camera.threshold * spread)
-    # A pixel has last fired at some earlier level; at its own, all would fire as the path closes.
+    # The level of each pixel's last event is random; if it were the initial level, all pixels would
+    # fire together when the path closes.
     reference = levels[0] + rng.uniform(-1, 1, (SIZE, SIZE))
     signal = _crossings(levels, reference, camera.duration)
     t, pixel, p = np.concatenate([signal, _noise(camera, rng)], axis=1)
@@ -58,10 +60,10 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
 
 
 def _path(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image centre's columns and rows `(K+1,)`: a circle, closed.
+    """Return the columns and rows `(K+1,)` of the image centre along a closed circle.
 
-    All recordings share it, as those of CIFAR10-DVS share theirs, but for small deviations of the
-    starting point and the centre.
+    It is the same for all recordings, as in CIFAR10-DVS, up to small deviations of the starting
+    point and the centre.
     """
     angle = rng.normal(0, 0.2) + camera.rounds * np.linspace(0, 2 * np.pi, camera.steps + 1)
     column, row = (SIZE - 1) / 2 + rng.uniform(-2, 2, 2)
@@ -71,17 +73,17 @@ def _path(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 def _project(
     image: np.ndarray, camera: Camera, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Return the sensor's intensities `(K+1, 128, 128)` for the image at each centre, bilinear."""
+    """Return the intensities `(K+1, 128, 128)` on the sensor, bilinear, for each image centre."""
     down = _weights(len(image), camera.image_size, rows)  # (K+1, 128, h)
     across = _weights(len(image), camera.image_size, columns)
     return down @ image.astype(np.float32) @ across.transpose(0, 2, 1)
 
 
 def _weights(length: int, size: float, centres: np.ndarray) -> np.ndarray:
-    """Return float32 weights `(K+1, 128, length)` of a line of pixels for sensor positions.
+    """Return linear interpolation weights `(K+1, 128, length)` float32 along one image axis.
 
-    The line is `size` sensor pixels long and centred on each of `centres` `(K+1,)`; beyond its ends
-    the weights fall to zero.
+    The `length` image pixels cover `size` sensor pixels around each of `centres` `(K+1,)`; beyond
+    its ends the weights fall to zero.
     """
     sensor = np.arange(SIZE, dtype=np.float32)
     offset = (sensor - centres[:, None]) * (length / size) + (length - 1) / 2
@@ -90,10 +92,10 @@ def _weights(length: int, size: float, centres: np.ndarray) -> np.ndarray:
 
 
 def _crossings(levels: np.ndarray, reference: np.ndarray, duration: int) -> np.ndarray:
-    """Return the events `(3, n)` int64, rows t, pixel, p, of signals `(K+1, 128, 128)`.
+    """Return the events `(3, n)` int64, rows t, pixel, p, of signals `levels` `(K+1, 128, 128)`.
 
-    Signals are in units of the pixel's threshold and straight within a step. `reference`
-    `(128, 128)` is each pixel's level at its last event; the next ones are a whole unit away.
+    Signals are in units of the pixel's threshold and linear within a step. `reference` `(128, 128)`
+    is the level of each pixel's last event; the next event is one unit away from it.
     """
     levels, reference = levels.reshape(len(levels), -1), reference.ravel()
     step_time = duration / (len(levels) - 1)
@@ -113,7 +115,7 @@ def _crossings(levels: np.ndarray, reference: np.ndarray, duration: int) -> np.n
 
 
 def _noise(camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """Return events `(3, n)` int64, rows t, pixel, p, at random times, pixels and polarities."""
+    """Return noise events `(3, n)` int64, rows t, pixel, p, all uniformly distributed."""
     mean = camera.noise_rate * SIZE**2 * camera.duration * 1e-6
     bounds = ([camera.duration], [SIZE**2], [2])
     return rng.integers(0, bounds, (3, rng.poisson(mean)))

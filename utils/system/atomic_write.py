@@ -1,8 +1,9 @@
-"""Files written atomically: readers see the old content or the new, never a part of it."""
+"""Files and folders written atomically: readers see the old content or the new, never a part."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], remedy: str 
             raise _os_error(error) or error from None
 
 
+@contextmanager
+def folder_atomically(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
+    """Yield a new folder beside `path`, renamed to `path` at the end and removed on an error.
+
+    What a killed process left there is removed first. Raises UserError, naming `path` and the
+    `remedy`, when something cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.partial")
+    with writing(path, remedy):
+        _remove(unfinished)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            unfinished.rename(path)
+        except BaseException:
+            _remove(unfinished)
+            raise
+
+
 def link(path: Path, other: Path) -> None:
     """Make `other` a hard link to the file `path`, replacing the file `other`.
 
@@ -68,6 +88,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, file or link, if there is one and it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _os_error(error: BaseException) -> OSError | None:

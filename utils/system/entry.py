@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     ignore_save_requests()
     prepare_streams()
     try:
-        with output_errors():
+        with os_errors():
             main()
     except UserError as error:
         _exit(f"error: {error}", 2)
@@ -38,7 +38,7 @@ def prepare_streams() -> None:
     """Open closed standard streams on the null device, and replace `sys.stdout` by a safer one.
 
     Otherwise the next file opened would become stdout. The new stdout encodes any character,
-    whatever the locale, and remembers its own error for `output_errors`.
+    whatever the locale, and remembers its own error for `os_errors`.
     """
     for number in range(3):
         try:
@@ -70,10 +70,11 @@ class _Stdout(io.FileIO):
 
 
 @contextmanager
-def output_errors() -> Iterator[None]:
-    """Turn a failure to write to stdout into Stopped (broken pipe) or a UserError (full disk).
+def os_errors() -> Iterator[None]:
+    """Turn an OSError that nothing has handled into Stopped or a UserError.
 
-    Any other OSError passes unchanged.
+    Stopped: the reader of stdout has gone. UserError: stdout cannot be written, or the error names
+    a file. Any other OSError passes.
     """
     try:
         yield
@@ -81,7 +82,9 @@ def output_errors() -> Iterator[None]:
     except OSError as error:
         raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
         if error is not getattr(raw, "failure", None):
-            raise
+            if error.filename is None:
+                raise
+            raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}") from error
         _discard_stdout()
         if isinstance(error, BrokenPipeError):
             raise Stopped("", BROKEN_PIPE) from None

@@ -17,6 +17,7 @@ from utils.system.progress_counter import count_progress
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+_MOST_PER_CORE = 4  # processes, whatever is asked for
 
 
 def map_in_processes(
@@ -27,7 +28,7 @@ def map_in_processes(
     Prints progress under `label`. Raises what `function` raises, and UserError where a process is
     killed; files written by earlier jobs stay.
     """
-    workers = min(workers, len(jobs))
+    workers = min(workers, len(jobs), _MOST_PER_CORE * (os.cpu_count() or 1))
     if workers <= 1:
         return list(count_progress(map(function, jobs), label, len(jobs)))
     # Spawned, since forked processes would inherit, and so keep, the locks this one holds.

@@ -21,11 +21,11 @@ def test_the_split_is_fixed_stratified_and_complete():
     for digit in range(10):
         share = (labels[test] == digit).sum() / (labels == digit).sum()
         assert share == pytest.approx(0.2, abs=0.003)
-    # Accuracies compare on one split only: it may never change.
+    # Accuracies can only be compared on the same split, so it must never change.
     assert test[:8].tolist() == [3, 7, 13, 19, 36, 38, 43, 48]
 
 
-def test_images_are_enlarged_and_labels_kept():
+def test_images_are_upsampled_and_labels_kept():
     images, labels = load_digits()
     _, test_rows = split_digits(labels)
     train, test = digit_images()
@@ -38,7 +38,7 @@ def test_images_are_enlarged_and_labels_kept():
     assert correlation > 0.97
 
 
-def test_a_file_at_the_given_path_comes_first(tmp_path):
+def test_a_file_at_the_given_path_takes_precedence(tmp_path):
     np.savez(tmp_path / "digits.npz", images=np.zeros((1, 8, 8), np.uint8), labels=np.array([3]))
     assert load_digits(tmp_path)[1].tolist() == [3]
     assert len(load_digits(tmp_path / "nowhere")[1]) == 1797

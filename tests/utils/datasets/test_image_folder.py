@@ -1,8 +1,11 @@
+import io
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils.datasets.image_folder import load_folder
+from utils.datasets.image_folder import load_folder, open_rgb
 from utils.system.errors import UserError
 
 
@@ -22,7 +25,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_images_keep_their_labels_whatever_the_threads(folder, workers):
+def test_images_keep_their_labels_with_any_number_of_threads(folder, workers):
     train, test, classes = load_folder(folder, 32, workers, quiet=True)
     assert classes == ("cat", "dog")
     assert train.images.shape == (4, 3, 32, 32) and test.images.shape == (2, 3, 32, 32)
@@ -30,7 +33,7 @@ def test_images_keep_their_labels_whatever_the_threads(folder, workers):
     assert train.labels.tolist() == [0, 0, 1, 1] and test.labels.tolist() == [0, 1]
 
 
-def test_images_of_the_wanted_size_are_untouched(tmp_path):
+def test_images_of_the_right_size_are_unchanged(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3))
     for part in ("train", "val"):
         save_image(tmp_path / part / "only" / "a.png", pixels)
@@ -45,7 +48,7 @@ def test_grey_images_become_rgb(folder):
     assert train.images[2, :, 0, 0].tolist() == [77, 77, 77]
 
 
-def test_decoding_is_announced_unless_quiet(folder, capsys):
+def test_decoding_prints_progress_unless_quiet(folder, capsys):
     load_folder(folder, quiet=True)
     assert capsys.readouterr().out == ""
     load_folder(folder)
@@ -78,7 +81,7 @@ def test_classes_that_differ_are_listed(folder):
         load_folder(folder, quiet=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", None])
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
 def test_an_unreadable_image_is_named(folder, content):
     damaged = folder / "train" / "dog" / "1.png"
     whole = damaged.read_bytes()
@@ -86,3 +89,40 @@ def test_an_unreadable_image_is_named(folder, content):
     with pytest.raises(UserError, match=r"cannot read image .*dog.1\.png") as caught:
         load_folder(folder, quiet=True)
     assert "\n" not in str(caught.value)
+
+
+def encoded(kind):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM"])
+def test_the_formats_of_image_data_sets_are_read(tmp_path, kind):
+    (tmp_path / "image.png").write_bytes(encoded(kind))
+    assert abs(open_rgb(str(tmp_path / "image.png")).getpixel((4, 4))[0] - 77) < 3
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA", "PCX"])
+def test_no_other_format_is_opened(tmp_path, monkeypatch, kind):
+    def started(*args, **kwargs):
+        pytest.fail("an external program was started")
+
+    monkeypatch.setattr("subprocess.Popen", started)
+    (tmp_path / "image.png").write_bytes(encoded(kind))
+    with pytest.raises(UserError, match="cannot read image .*image.png .not one of PNG, JPEG"):
+        open_rgb(str(tmp_path / "image.png"))
+
+
+def test_only_regular_files_are_opened(folder):
+    (folder / "train" / "cat" / "0.png").unlink()
+    os.mkfifo(folder / "train" / "cat" / "0.png")
+    with pytest.raises(UserError, match="cannot read image .*0.png .not a regular file"):
+        load_folder(folder, quiet=True)
+
+
+def test_many_classes_that_differ_are_not_all_listed(folder):
+    for number in range(100):
+        save_image(folder / "train" / f"x{number:03d}" / "a.png", np.zeros((4, 4, 3)))
+    with pytest.raises(UserError, match="x000, .*x007 and 92 more; both"):
+        load_folder(folder, quiet=True)

@@ -32,8 +32,8 @@ def train_loader(data, batch=8, seed=5, rank=0, size=1, augmentation=Augmentatio
     return TrainImages(data, Normalise(MEAN, STD, CPU), augmentation, spans, seed)
 
 
-def torchvision_twin(image, top, left, flip, padding):
-    """One image through torchvision's own steps, Pillow included, for given draws."""
+def with_torchvision(image, top, left, flip, padding):
+    """One image augmented by torchvision and Pillow, with given draws."""
     _, height, width = image.shape
     picture = TF.crop(TF.pad(TF.to_pil_image(image), padding), top, left, height, width)
     picture = TF.hflip(picture) if flip else picture
@@ -42,26 +42,28 @@ def torchvision_twin(image, top, left, flip, padding):
 
 @settings(max_examples=30)
 @given(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9), st.data())
-def test_batched_augmentation_is_torchvisions_image_by_image(padding, height, width, data):
+def test_batched_augmentation_equals_torchvisions_per_image(padding, height, width, data):
     images = random_set(4, height, width).images
     corner = st.lists(st.integers(0, 2 * padding), min_size=4, max_size=4)
     top, left = data.draw(corner), data.draw(corner)
     flip = data.draw(st.lists(st.booleans(), min_size=4, max_size=4))
     batch = crop_and_flip(images, *map(torch.tensor, (top, left, flip)), padding)
-    twins = [torchvision_twin(*draw, padding) for draw in zip(images, top, left, flip, strict=True)]
-    assert torch.equal(Normalise(MEAN, STD, CPU)(batch), torch.stack(twins))
+    expected = [
+        with_torchvision(*draw, padding) for draw in zip(images, top, left, flip, strict=True)
+    ]
+    assert torch.equal(Normalise(MEAN, STD, CPU)(batch), torch.stack(expected))
 
 
-def test_the_loader_augments_as_its_draws_say():
+def test_the_loader_augments_according_to_its_draws():
     data = random_set(20)
     loader = train_loader(data)
     loader.set_epoch(3)
     images = torch.cat([images for images, _ in loader])
-    twins = [
-        torchvision_twin(data.images[row], top, left, flip, 4)
+    expected = [
+        with_torchvision(data.images[row], top, left, flip, 4)
         for row, top, left, flip in loader.draws.T.tolist()
     ]
-    assert torch.equal(images, torch.stack(twins))
+    assert torch.equal(images, torch.stack(expected))
 
 
 def test_shifts_and_flips_are_uniform_and_independent():
@@ -85,7 +87,7 @@ def test_padding_is_black_before_normalisation():
     assert torch.equal(normal[0, 0, 2:, 2:], torch.ones(2, 2))
 
 
-def test_an_epoch_shows_every_image_once_and_shuffled():
+def test_an_epoch_contains_every_image_once_in_random_order():
     labels = torch.cat([labels for _, labels in train_loader(random_set(50))])
     assert sorted(labels.tolist()) == list(range(50))
     assert labels.tolist() != list(range(50))
@@ -106,7 +108,7 @@ def test_without_flip_no_image_is_mirrored():
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_processes_batches_joined_are_the_single_process_batch(size):
+def test_the_batches_of_all_ranks_joined_equal_that_of_one_process(size):
     data = random_set(50)
     loaders = [train_loader(data, 16, rank=rank, size=size) for rank in range(size)]
     alone = train_loader(data, 16)
@@ -117,7 +119,7 @@ def test_the_processes_batches_joined_are_the_single_process_batch(size):
             assert torch.equal(torch.cat(joined), expected)
 
 
-def test_a_resumed_run_sees_what_the_uninterrupted_one_sees():
+def test_a_resumed_run_gets_the_same_batches_as_an_uninterrupted_one():
     data = random_set(30)
     through, resumed = train_loader(data), train_loader(data)
     for epoch in range(4):
@@ -155,7 +157,7 @@ def test_test_images_come_once_in_order_and_unchanged(size):
     assert torch.equal(images, normalise(data.images))
 
 
-def test_a_loader_tells_its_sizes_and_counts_waiting_from_the_epochs_start():
+def test_a_loader_has_sizes_and_measures_waiting_since_the_epochs_start():
     loader = train_loader(random_set(20), 8)
     assert (len(loader), loader.num_samples, loader.waited) == (3, 20, 0.0)
     images, labels = next(iter(loader))

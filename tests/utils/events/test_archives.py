@@ -14,13 +14,13 @@ from utils.system.errors import UserError
 
 @pytest.fixture
 def cat_zip(tmp_path, monkeypatch):
-    """An archive of three recordings, as the published ones are laid out, and its md5."""
+    """An archive of three recordings with the layout of the published ones."""
     path = tmp_path / "given" / "cat.zip"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         for k in range(3):
             archive.writestr(f"cat/cifar10_cat_{k}.aedat", encode_aedat2(make_events(50, k)))
-        archive.writestr("cat/readme.txt", "no recording")
+        archive.writestr("cat/readme.txt", "not a recording")
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     monkeypatch.setitem(ARCHIVES, "cat", (1, md5))
     return path
@@ -45,14 +45,14 @@ def test_a_hand_placed_archive_is_used(tmp_path, cat_zip, offline, folder):
     assert all(len(read_events(file)) == 50 for file in files)
 
 
-def test_an_archive_with_another_md5_is_named_and_left_alone(tmp_path, offline):
+def test_an_archive_with_another_md5_is_named_and_kept(tmp_path, offline):
     (tmp_path / "dog.zip").write_bytes(b"half a file")
     with pytest.raises(UserError, match="dog.zip: its md5 is not"):
         obtain(["dog"], tmp_path)
     assert (tmp_path / "dog.zip").read_bytes() == b"half a file"
 
 
-def test_without_a_network_all_that_is_missing_is_named(tmp_path, cat_zip, offline):
+def test_without_a_network_all_missing_archives_are_named(tmp_path, cat_zip, offline):
     with pytest.raises(UserError) as error:
         obtain(["cat", "ship", "truck"], cat_zip.parent)
     line = str(error.value)
@@ -63,22 +63,22 @@ def test_without_a_network_all_that_is_missing_is_named(tmp_path, cat_zip, offli
 
 
 def test_downloads_try_the_working_address_first(tmp_path, cat_zip, monkeypatch):
-    asked = []
+    requests = []
 
     def fetch(urls, target, md5):
-        asked.append((urls, target.name, md5))
+        requests.append((urls, target.name, md5))
         cat_zip.rename(target)
 
     monkeypatch.setattr(archives, "fetch", fetch)
     (tmp_path / "root").mkdir()
     obtain(["cat"], tmp_path / "root")
-    [(urls, name, md5)] = asked
+    [(urls, name, md5)] = requests
     assert urls[0] == "https://api.figshare.com/v2/file/download/1"
     assert urls[1] == "https://ndownloader.figshare.com/files/1"
     assert (name, md5) == ("cat.zip", ARCHIVES["cat"][1])
 
 
-def test_an_interrupted_extraction_starts_again(tmp_path, cat_zip):
+def test_an_interrupted_extraction_is_repeated(tmp_path, cat_zip):
     unfinished = cat_zip.parent / "events" / ".cat.partial"
     unfinished.mkdir(parents=True)
     (unfinished / "cifar10_cat_9.aedat").write_bytes(b"half")
@@ -102,9 +102,9 @@ def _zip(path, *members, method=zipfile.ZIP_DEFLATED):
     "name",
     ["../cat_0.aedat", "cat/../../x.aedat", "/etc/x.aedat", "..\\x.aedat", "C:\\x.aedat"],
 )
-def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+def test_an_archive_with_a_member_outside_of_its_folder_is_refused(tmp_path, name):
     archive = _zip(tmp_path / "a.zip", ("cat/ok.aedat", b"1"), (name, b"2"))
-    _is_refused(archive, tmp_path, "leads out of its folder")
+    _is_refused(archive, tmp_path, "lies outside of its folder")
 
 
 def test_an_archive_with_a_link_is_refused(tmp_path):
@@ -113,14 +113,39 @@ def test_an_archive_with_a_link_is_refused(tmp_path):
     _is_refused(_zip(tmp_path / "a.zip", (link, "/etc/passwd")), tmp_path, "is a link")
 
 
-def test_an_archive_that_would_grow_out_of_all_proportion_is_refused(tmp_path):
+def test_an_archive_that_expands_too_much_is_refused(tmp_path):
     archive = _zip(tmp_path / "a.zip", ("cat/cifar10_cat_0.aedat", bytes(10**7)))
     _is_refused(archive, tmp_path, "100 times")
 
 
-def test_two_recordings_of_one_name_are_refused(tmp_path):
+def test_two_recordings_with_one_name_are_refused(tmp_path):
     archive = _zip(tmp_path / "a.zip", ("a/x.aedat", b"1"), ("b/x.aedat", b"2"))
-    _is_refused(archive, tmp_path, "x.aedat twice")
+    _is_refused(archive, tmp_path, "named x.aedat")
+
+
+def test_a_member_without_parts_in_its_name_is_harmless(tmp_path):
+    archive = _zip(tmp_path / "a.zip", ("cat/x.aedat", b"1"), (".", b"2"))
+    archives.extract(archive, tmp_path / "events" / "cat")
+    assert [file.name for file in (tmp_path / "events" / "cat").iterdir()] == ["x.aedat"]
+
+
+def test_a_name_too_long_for_the_disk_is_one_line_and_leaves_nothing(tmp_path):
+    archive = _zip(tmp_path / "a.zip", ("cat/" + "x" * 300 + ".aedat", b"1"))
+    with pytest.raises(UserError, match="cannot write .*cat .File name too long.: make room"):
+        archives.extract(archive, tmp_path / "events" / "cat")
+    assert list((tmp_path / "events").iterdir()) == []
+
+
+@pytest.mark.parametrize("link", ["cat", ".cat.partial"])
+def test_a_dangling_link_is_one_line_or_replaced(tmp_path, link):
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / link).symlink_to("nowhere")
+    archive = _zip(tmp_path / "a.zip", ("cat/x.aedat", b"1"))
+    if link == "cat":
+        _is_refused(archive, tmp_path, "cannot write .*events/cat .*make room")
+        return
+    archives.extract(archive, tmp_path / "events" / "cat")
+    assert [file.name for file in (tmp_path / "events").iterdir()] == ["cat"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 60, 90, 99])
@@ -130,7 +155,7 @@ def test_a_truncated_archive_is_refused(tmp_path, cut):
     _is_refused(archive, tmp_path, "damaged")
 
 
-def test_an_archive_with_other_bytes_is_refused(tmp_path):
+def test_an_archive_with_changed_bytes_is_refused(tmp_path):
     archive = _zip(tmp_path / "a.zip", ("cat/x.aedat", b"recording"), method=zipfile.ZIP_STORED)
     archive.write_bytes(archive.read_bytes().replace(b"recording", b"recorded!"))
     _is_refused(archive, tmp_path, "damaged")
@@ -139,6 +164,6 @@ def test_an_archive_with_other_bytes_is_refused(tmp_path):
 def _is_refused(archive, tmp_path, why):
     with pytest.raises(UserError, match=why) as error:
         archives.extract(archive, tmp_path / "events" / "cat")
-    assert str(archive) in str(error.value) and "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "events" / "cat").exists()
     assert not list(tmp_path.rglob("*.aedat")) or why == "damaged"

@@ -37,7 +37,7 @@ def resized(samples):
     return torch.stack([resize(read_sample(sample, KIND)) for sample in samples])
 
 
-def test_the_loaders_keep_the_contract(root):
+def test_the_loaders_yield_frames_and_labels(root):
     train, test, num_classes, description = loaders(root)
     assert (train.num_samples, test.num_samples, num_classes) == (90, 10, 10)
     assert (len(train), len(test)) == (12, 2)
@@ -82,7 +82,7 @@ def test_a_training_sample_is_cropped_once_for_all_steps_and_polarities(root):
     assert {int(v) for v in torch.cat([top, left])} == set(range(9))
 
 
-def test_an_epoch_depends_on_seed_and_number_alone(root):
+def test_an_epoch_depends_only_on_its_seed_and_number(root):
     train, again = loaders(root)[0], loaders(root)[0]
     train.set_epoch(0)
     first = images(train)
@@ -94,7 +94,7 @@ def test_an_epoch_depends_on_seed_and_number_alone(root):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_share_each_batch_and_the_test_set(root, size):
+def test_ranks_share_each_batch_and_the_test_set(root, size):
     alone, test, _, _ = loaders(root, train_batch=9)
     shares = [loaders(root, rank, size, train_batch=9) for rank in range(size)]
     for batch, *parts in zip(alone, *(share[0] for share in shares), strict=True):
@@ -103,7 +103,7 @@ def test_processes_share_each_batch_and_the_test_set(root, size):
     assert torch.equal(images(test), torch.cat([images(share[1]) for share in shares]))
 
 
-def test_published_caches_train_alike(root, tmp_path):
+def test_published_caches_give_the_same_batches(root, tmp_path):
     for sample in list_samples(root, KIND):
         file = tmp_path / sample.frames.relative_to(root)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,12 +111,12 @@ def test_published_caches_train_alike(root, tmp_path):
     assert torch.equal(images(loaders(tmp_path)[1]), images(loaders(root)[1]))
 
 
-def test_only_the_main_process_speaks_and_prepares(root, capsys):
+def test_only_rank_0_prints_and_prepares(root, capsys):
     loaders(root, rank=1, size=2)
     assert capsys.readouterr().out == ""
 
 
-def test_an_unmendable_sample_ends_the_loading(root, tmp_path):
+def test_a_damaged_sample_without_a_recording_is_an_error(root, tmp_path):
     folder = tmp_path / KIND.folder / "cat"
     folder.mkdir(parents=True)
     (folder / "cifar10_cat_0.npz").write_bytes(b"half")

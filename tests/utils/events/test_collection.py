@@ -61,7 +61,7 @@ def test_every_recording_gets_its_frames(root):
         np.testing.assert_array_equal(read_sample(sample, KIND), expected)
 
 
-def test_what_is_there_is_not_made_again(root):
+def test_existing_frames_are_not_converted_again(root):
     prepare(root, KIND, workers=0)
     kept, missing = list_samples(root, KIND)[:2]
     os.utime(kept.frames, (1, 1))
@@ -90,22 +90,22 @@ def test_caches_without_recordings_are_enough(root):
     assert len(samples) == 20 and all(sample.events is None for sample in samples)
 
 
-def test_missing_classes_are_fetched(root, monkeypatch):
+def test_missing_classes_are_downloaded(root, monkeypatch):
     (root / "events" / "ship").rename(root / "kept")
-    asked = []
+    requested = []
 
     def obtain(names, folder):
-        asked.extend(names)
+        requested.extend(names)
         if names:
             (folder / "kept").rename(folder / "events" / names[0])
 
     monkeypatch.setattr(collection, "obtain", obtain)
     prepare(root, KIND, workers=0)
-    assert asked == ["ship"]
+    assert requested == ["ship"]
     assert len(caches(root)) == 20
 
 
-def test_other_files_are_no_samples(root):
+def test_other_files_are_not_samples(root):
     folder = root / "events" / "cat"
     for name in ("cifar10_dog_7.aedat", "cifar10_cat_x.aedat", "notes.txt", "cifar10_cat_5.npz~"):
         (folder / name).write_text("")
@@ -115,7 +115,7 @@ def test_other_files_are_no_samples(root):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"])
-def test_damaged_frames_are_made_again(root, damage, capsys):
+def test_damaged_frames_are_converted_again(root, damage, capsys):
     prepare(root, KIND, workers=0)
     before = caches(root)
     sample = list_samples(root, KIND)[7]
@@ -144,7 +144,7 @@ def test_the_split_is_by_class_and_number(tmp_path):
     assert [sample.number for sample in test] == list(range(900, 1000))
 
 
-def test_the_split_goes_by_the_numbers_present(root):
+def test_the_split_uses_the_existing_numbers(root):
     write_collection(root / "more", CLASSES[:2], per_class=30)
     for number in range(0, 30, 3):
         (root / "more" / "events" / "airplane" / f"cifar10_airplane_{number}.aedat").unlink()
@@ -155,7 +155,7 @@ def test_the_split_goes_by_the_numbers_present(root):
     assert len(train) == 18 + 27
 
 
-def test_too_few_recordings_to_split_are_refused(tmp_path):
+def test_too_few_recordings_for_a_split_are_an_error(tmp_path):
     write_collection(tmp_path, CLASSES, per_class=1)
     with pytest.raises(UserError, match="too few"):
         split(list_samples(tmp_path, KIND))
@@ -190,18 +190,18 @@ def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):
     assert caches(root) == parallel
 
 
-def test_twenty_killed_conversions_end_in_the_same_caches(tmp_path):
+def test_killed_conversions_end_in_the_same_caches(tmp_path):
     root = tmp_path / "data"
-    write_collection(root, CLASSES, per_class=60, n=3000)
+    write_collection(root, CLASSES, per_class=30, n=3000)
     rng = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(8):
         process = start(tmp_path / "killed.py", root)
         seen = len(caches_written(root))
         while len(caches_written(root)) == seen and process.poll() is None:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
-        process.wait()  # not for its workers: the next start may meet them
+        process.wait()  # not for its workers, which may still run when the next one starts
         process.stdout.close()
     killed_at = len(caches_written(root))
     last = start(tmp_path / "last.py", root)

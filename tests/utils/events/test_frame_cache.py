@@ -64,21 +64,21 @@ def test_published_caches_are_read_as_they_are(path):
 
 
 @pytest.mark.parametrize("name", ["max", "sum", "norm"])
-def test_frames_are_normalised_on_loading(path, name):
+def test_frames_are_normalised_when_read(path, name):
     write_frames(path, FRAMES)
     np.testing.assert_array_equal(
         read_frames(path, FrameKind(4, normalization=name)), normalize(FRAMES, name)
     )
 
 
-def test_frequency_is_applied_on_conversion(jobs):
+def test_frequency_is_applied_during_conversion(jobs):
     kind = FrameKind(4, normalization="frequency")
     convert_all(jobs[:1], kind, workers=0)
     expected = to_frames(make_events(200, 0), 4, "number", "frequency")
     np.testing.assert_array_equal(read_frames(jobs[0][1], kind), expected)
 
 
-def test_the_bytes_depend_on_the_frames_alone(path):
+def test_equal_frames_give_equal_bytes(path):
     write_frames(path, FRAMES)
     first = path.read_bytes()
     os.utime(path, (0, 0))
@@ -90,7 +90,7 @@ def test_the_bytes_depend_on_the_frames_alone(path):
 
 
 @given(st.data())
-def test_no_damage_goes_unnoticed(tmp_path_factory, data):
+def test_all_damage_is_detected(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("cache") / "frames.npz"
     write_frames(path, FRAMES)
     content = bytearray(path.read_bytes())
@@ -105,7 +105,7 @@ def test_no_damage_goes_unnoticed(tmp_path_factory, data):
         read = read_frames(path, KIND)
     except DamagedFrames:
         return
-    np.testing.assert_array_equal(read, FRAMES)  # the byte was of no consequence
+    np.testing.assert_array_equal(read, FRAMES)  # the byte does not matter
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_no_damage_goes_unnoticed(tmp_path_factory, data):
         {"arr_0": np.array([None])},
     ],
 )
-def test_another_content_is_damage(path, arrays):
+def test_other_content_is_damage(path, arrays):
     np.savez(path, **arrays)
     with pytest.raises(DamagedFrames, match="cifar10_cat_0.npz"):
         read_frames(path, KIND)
@@ -128,24 +128,24 @@ def test_a_missing_file_is_damage(path):
         read_frames(path, KIND)
 
 
-def test_processes_and_none_convert_alike(jobs, capsys):
+def test_the_number_of_processes_does_not_change_the_files(jobs, capsys):
     convert_all(jobs, KIND, workers=2)
     together = [target.read_bytes() for _, target in jobs]
     convert_all(jobs, KIND, workers=0)
     assert [target.read_bytes() for _, target in jobs] == together
     out = capsys.readouterr().out
-    assert out.count("warning: timestamps step backwards 1") == 2  # one line a conversion
+    assert out.count("warning: timestamps step backwards 1") == 2  # one line per conversion
     assert "Converting 6/6" in out
 
 
-def test_a_bad_recording_is_named_and_the_others_stay(jobs):
+def test_a_bad_recording_is_named_and_converted_frames_are_kept(jobs):
     jobs[4][0].write_bytes(b"#!AER-DAT2.0\r\n123")
     with pytest.raises(UserError, match="4.aedat"):
         convert_all(jobs, KIND, workers=0)
     assert [target.exists() for _, target in jobs] == [True] * 4 + [False] * 2
 
 
-def test_leftovers_of_a_killed_conversion_go(jobs):
+def test_leftovers_of_a_killed_conversion_are_removed(jobs):
     folder = jobs[0][1].parent
     folder.mkdir()
     (folder / ".0.123.tmp").write_bytes(b"half")
@@ -161,3 +161,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(path, monkeypatch):
     with pytest.raises(UserError, match="cannot write .*No space left.*--path"):
         write_frames(path, FRAMES)
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_pipe_is_damage(path):
+    os.mkfifo(path)
+    with pytest.raises(DamagedFrames, match="not a regular file"):
+        read_frames(path, KIND)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "file"])
+def test_a_folder_that_cannot_be_created_is_one_line(jobs, tmp_path, target):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "cache").symlink_to(target)
+    with pytest.raises(UserError, match="cannot write .*cache .*--path"):
+        convert_all(jobs, KIND, workers=0)

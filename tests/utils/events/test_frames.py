@@ -46,12 +46,12 @@ def test_golden_frames(case, split_by, T):
 
 
 @given(recordings, st.integers(1, 20))
-def test_frames_by_number_are_those_of_a_loop(events, T):
+def test_frames_by_number_equal_those_of_a_loop(events, T):
     np.testing.assert_array_equal(to_frames(events, T), naive_number(events, T))
 
 
 @given(recordings, st.integers(1, 6))
-def test_frames_by_time_are_those_of_a_loop(events, T):
+def test_frames_by_time_equal_those_of_a_loop(events, T):
     expected = naive_time(events, T)
     if expected.sum((1, 2, 3)).all():
         np.testing.assert_array_equal(to_frames(events, T, "time"), expected)
@@ -60,18 +60,19 @@ def test_frames_by_time_are_those_of_a_loop(events, T):
             to_frames(events, T, "time")
 
 
-def test_fewer_events_than_frames_are_refused_by_name():
+def test_fewer_events_than_frames_are_an_error():
     events = make_events(3)
-    with pytest.raises(UserError, match="3 events for 4 frames"):
-        to_frames(events, 4)
+    for split_by in ("number", "time"):
+        with pytest.raises(UserError, match="3 events for 4 frames"):
+            to_frames(events, 4, split_by)
 
 
-def test_an_empty_segment_of_time_is_refused_by_name():
+def test_an_empty_segment_by_time_is_an_error():
     with pytest.raises(UserError, match="events: no event in segment 2 of 3"):
         to_frames(events_at(0, 1, 2, 90), 3, "time")
 
 
-def test_steps_backwards_are_accepted_by_number_alone():
+def test_decreasing_timestamps_are_accepted_only_by_number():
     events = events_at(5, 3, 9, 20)
     assert to_frames(events, 2).sum() == 4
     with pytest.raises(UserError, match="1 timestamps step backwards"):
@@ -79,7 +80,7 @@ def test_steps_backwards_are_accepted_by_number_alone():
 
 
 @pytest.mark.parametrize("wrong", [{"split_by": "size"}, {"normalization": "mean"}])
-def test_unknown_ways_are_refused(wrong):
+def test_unknown_arguments_are_errors(wrong):
     with pytest.raises(ValueError, match="unknown"):
         to_frames(make_events(), 4, **wrong)
 
@@ -89,12 +90,12 @@ def test_frequency_by_number_divides_by_the_time_to_the_next_segment():
     np.testing.assert_allclose(frames[:, 0, 0, 0], [2 / 10, 2 / 30, 3 / 20], rtol=1e-15)
 
 
-def test_frequency_by_time_gives_the_remainder_to_the_last_segment():
+def test_frequency_by_time_adds_the_remainder_to_the_last_segment():
     frames = to_frames(events_at(0, 2, 10, 11, 20, 32), 3, "time", "frequency")
     np.testing.assert_allclose(frames[:, 0, 0, 0], [2 / 10, 2 / 10, 2 / 12], rtol=1e-15)
 
 
-def test_frequency_counts_a_moment_as_a_microsecond():
+def test_frequency_uses_durations_of_at_least_a_microsecond():
     frames = to_frames(events_at(7, 7, 7, 7), 2, "number", "frequency")
     assert frames[:, 0, 0, 0].tolist() == [2, 2]
 
@@ -119,6 +120,6 @@ def test_an_empty_polarity_stays_zero(name):
     assert not normalize(np.zeros((1, 2, 4, 4), int), name).any()
 
 
-def test_none_leaves_counts_as_they_are():
+def test_without_normalization_counts_are_unchanged():
     frames = to_frames(make_events(), 4)
     assert normalize(frames, None) is frames and frames.dtype.kind == "i"

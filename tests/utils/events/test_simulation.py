@@ -34,7 +34,7 @@ def test_recordings_look_like_recordings(digits):
     assert max(events.x.max(), events.y.max()) < 128 and set(events.p) == {0, 1}
 
 
-def test_a_grey_field_gives_noise_alone():
+def test_a_uniform_image_gives_only_noise():
     camera = Camera(noise_rate=0.5)
     events = simulate(np.zeros((8, 8)), np.random.default_rng(0), camera)
     expected = 0.5 * 128**2 * 1.2
@@ -49,13 +49,13 @@ def test_events_lie_where_the_image_has_edges():
     assert min(rows.min(), columns.min()) > 20 and max(rows.max(), columns.max()) < 108
 
 
-def test_the_path_closes_so_each_pixel_brightens_as_often_as_it_darkens():
+def test_on_a_closed_path_each_pixel_has_as_many_on_as_off_events():
     off, on = whole(simulate(EDGE, np.random.default_rng(0), QUIET)).astype(int)
     assert np.abs(on - off).max() <= 2  # the first and the last event of a pixel are not paired
     assert on.max() >= 5
 
 
-def test_no_moment_stands_out(digits):
+def test_the_event_rate_has_no_peak(digits):
     """All pixels firing together as the path closes would show in the event rate."""
     events = simulate(digits[3], np.random.default_rng(0))
     rate, _ = np.histogram(events.t, 100)
@@ -71,7 +71,7 @@ def test_events_of_a_pixel_are_a_threshold_apart():
     assert 1.7 < fine / coarse < 2.3
 
 
-def test_the_step_of_the_simulation_hardly_matters():
+def test_the_step_of_the_simulation_hardly_changes_the_number_of_events():
     coarse, fine = (
         len(simulate(EDGE, np.random.default_rng(0), Camera(noise_rate=0, steps=steps)))
         for steps in (64, 256)

@@ -1,13 +1,12 @@
 import errno
 import os
-import resource
-from contextlib import contextmanager
 
 import pytest
 import torch
 
+from tests.full_disk import largest_file
 from utils.runs import checkpoint
-from utils.system.atomic_write import link, write_atomically, writing
+from utils.system.atomic_write import folder_atomically, link, write_atomically, writing
 from utils.system.errors import UserError
 
 
@@ -39,17 +38,6 @@ def test_a_folder_that_cannot_be_created_is_named_in_one_line(tmp_path):
         writing(tmp_path / "file/folder"),
     ):
         (tmp_path / "file" / "folder").mkdir()
-
-
-@contextmanager
-def largest_file(size):
-    """Inside the context, no file can grow beyond `size` bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 50_000, 390_000])
@@ -95,3 +83,37 @@ def test_a_file_gets_a_second_name(tmp_path, monkeypatch, links):
     link(path, other)
     assert other.read_text() == "new" and path.exists() == links
     assert {file.name for file in tmp_path.iterdir()} <= {"x", "y"}
+
+
+def test_a_folder_appears_once_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "folder"
+    with folder_atomically(path) as unfinished:
+        (unfinished / "x").write_text("x")
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["x"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_removes_the_unfinished_folder(tmp_path):
+    with pytest.raises(ZeroDivisionError), folder_atomically(tmp_path / "x"):
+        1 / 0  # noqa: B018
+    with (
+        pytest.raises(UserError, match="cannot write .*x .*: make room"),
+        folder_atomically(tmp_path / "x", "make room") as unfinished,
+    ):
+        (unfinished / "missing" / "y").write_text("")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("leftover", ["folder", "file", "link"])
+def test_what_a_killed_process_left_is_replaced(tmp_path, leftover):
+    rest = tmp_path / ".x.partial"
+    if leftover == "folder":
+        (rest / "deep").mkdir(parents=True)
+    elif leftover == "file":
+        rest.write_text("")
+    else:
+        rest.symlink_to("nowhere")
+    with folder_atomically(tmp_path / "x"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -37,6 +37,17 @@ def test_a_value_out_of_range_is_one_line_with_the_flag(kind, text, said):
     assert "\n" not in str(error.value)
 
 
+def test_help_shows_defaults_where_there_are_any():
+    parser = FlagParser()
+    kinds = parser.add_subparsers()
+    made = kinds.add_parser("make")
+    made.add_argument("--seed", default=0, help="of the noise")
+    made.add_argument("--gif", help="animation")
+    made.add_argument("--quiet", action="store_true", help="print nothing")
+    text = made.format_help()
+    assert "of the noise (default: 0)" in text and text.count("default") == 1
+
+
 def test_an_unknown_flag_is_a_user_error():
     with pytest.raises(UserError, match="--nonsense"):
         FlagParser().parse_args(["--nonsense", "1"])
