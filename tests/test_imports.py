@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SYSTEM = {"utils.system"}
+SYSTEM = {"utils.system", "utils.device"}
 SERVICES = SYSTEM | {"utils.distributed", "utils.datasets"}
 EQUATIONS = {"models.setting", "models.registry", "models.dynamics"}
 OPS = EQUATIONS | {"models.engines.ops"}
@@ -35,6 +35,7 @@ LAYERS = {
     "models.thresholds": NETWORK,
     "models": MODELS,
     "utils.system": set(),
+    "utils.device": set(),
     "utils.distributed": SYSTEM,
     "utils.datasets": SYSTEM,
     "utils.events": SERVICES,

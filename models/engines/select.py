@@ -19,8 +19,9 @@ COMPILE = ("auto", "on", "off")
 
 # Number of images times timesteps from which compiling saves time. Compiling the C++ passes for a
 # CPU takes a second (they are cached on disk afterwards) and saves about a millisecond per image
-# and timestep; torch.compile, used on other devices, takes half a minute.
-COMPILE_PAYS = {"cpu": 1_000}
+# and timestep; the Triton kernels for a GPU take a few seconds, and are cached as well.
+# torch.compile, used on other devices, takes half a minute.
+COMPILE_PAYS = {"cpu": 1_000, "cuda": 1_000, "meta": 1_000}
 COMPILE_PAYS_ELSEWHERE = 50_000
 
 Engine = FoldedEngine | UnrolledEngine

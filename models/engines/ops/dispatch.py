@@ -1,15 +1,17 @@
-"""Choose the implementation of the folded engine's passes: eager, or fused by a compiler."""
+"""Choose the implementation of the folded engine's passes: eager, or compiled."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.engines.ops import native, reference
+from models.engines.ops import gpu, native, reference
 from models.engines.ops.native_build import CompilerError
 
 # Below this many elements the overhead of a compiled call exceeds its gain. The limit also keeps
@@ -30,22 +32,29 @@ class Kernels(NamedTuple):
 
 
 def compiled(device: torch.device) -> Kernels:
-    """Return fused passes: `native` on a CPU, torch.compile on other devices.
+    """Return fused passes: `native` on a CPU, `gpu` on a GPU, else by torch.compile.
 
-    Raises `CompilerError`, whose message is one line, if there is no working compiler.
+    The `meta` device counts as a GPU. Raises `CompilerError`, whose message is one line, if there
+    is no working compiler.
     """
     if device.type == "cpu":
         native.verify()
-        return Kernels(
-            fold=native.fold,
-            spikes=native.spikes,
-            statistics_=native.statistics_,
-            add_=native.add_,
-            covariance=native.covariance,
-            recode=native.recode,
-        )
+        return _offered_by(native)
+    if device.type == "meta":
+        return _offered_by(gpu)
+    if device.type == "cuda":
+        with suppress(CompilerError):
+            gpu.verify(device)
+            return _offered_by(gpu)
     _try_compiler(device)
     return by_torch()
+
+
+def _offered_by(module: ModuleType) -> Kernels:
+    """Return the passes that a module offers; the others are those of `reference`."""
+    return Kernels(
+        **{name: getattr(module, name) for name in Kernels._fields if hasattr(module, name)}
+    )
 
 
 def by_torch() -> Kernels:

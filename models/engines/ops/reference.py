@@ -161,6 +161,9 @@ def statistics_(y: Tensor, centre: bool) -> Statistics:
 
 def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance per channel of `(M, C)`, in the accumulation type."""
+    if y.device.type != "cpu":
+        var, mean = torch.var_mean(y.to(accumulator(y.dtype)), 0, correction=0)
+        return mean, var
     # One pass, many times as fast as `torch.var_mean` on a CPU. The result has the type of the
     # running statistics that are passed, which momentum 0 leaves alone.
     unused = y.new_zeros(y.shape[1], dtype=accumulator(y.dtype))

@@ -52,7 +52,7 @@ def test_no_compiler_falls_back_with_a_line(monkeypatch) -> None:
 
 def test_auto_compiles_runs_that_are_long_enough(monkeypatch) -> None:
     monkeypatch.setattr(select, "compiled", lambda device: Kernels())
-    for device, pays in ((CPU, COMPILE_PAYS["cpu"]), (torch.device("meta"), 50_000)):
+    for device, pays in ((CPU, COMPILE_PAYS["cpu"]), (torch.device("mps"), 50_000)):
         assert not choose(4, device, image_steps=pays - 1).compiled
         assert choose(4, device, image_steps=pays).compiled
         assert not choose(4, device, image_steps=pays, compile="off").compiled

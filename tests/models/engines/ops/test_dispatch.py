@@ -10,7 +10,7 @@ import torch
 from models import NeuronSetting
 from models.dynamics import Dynamics
 from models.engines.folded import FoldedEngine
-from models.engines.ops import dispatch, reference
+from models.engines.ops import dispatch, gpu, reference
 from models.engines.ops.dispatch import CompilerError, Kernels, by_torch
 from models.engines.ops.reference import Affine
 from tests.models.networks import images, network
@@ -182,5 +182,19 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch) -> None:
         raise RuntimeError("no ptxas found\nand a long trace")
 
     monkeypatch.setattr(torch, "compile", fail)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: None)
     with pytest.raises(CompilerError, match="^no ptxas found$"):
-        dispatch.compiled(torch.device("meta"))
+        dispatch.compiled(torch.device("mps"))
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_gpu_without_triton_is_left_to_torch_compile(works: bool, monkeypatch) -> None:
+    def verify(device):
+        if not works:
+            raise CompilerError("No module named 'triton'")
+
+    monkeypatch.setattr(gpu, "verify", verify)
+    monkeypatch.setattr(dispatch, "_try_compiler", lambda device: None)
+    kernels = dispatch.compiled(torch.device("cuda"))
+    assert (kernels.fold is gpu.fold) == works
+    assert dispatch.compiled(torch.device("meta")).fold is gpu.fold
