@@ -111,6 +111,24 @@ def weighted_mean(a: Tensor, d: Dynamics) -> Tensor:
     return mean
 
 
+def running_means(a: Tensor, d: Dynamics) -> Tensor:
+    """Return, for every t, the weighted mean of the first t steps of a tensor `(T, ...)`.
+
+    Entry t is `weighted_mean` as of a network with t timesteps: its weights are proportional to
+    `decay^(t-i)`. The result has the shape and type of `a`.
+    """
+    total, weight, means = torch.zeros_like(a[0]), 0.0, []
+    for a_t in a:
+        total, weight = d.decay * total + a_t, d.decay * weight + 1
+        means.append(total / weight)
+    return torch.stack(means)
+
+
+def ideal(x: Tensor, Vth: Tensor, d: Dynamics) -> Tensor:
+    """Return `leak * clamp(x, 0, ceiling * Vth)`, the representation over infinitely many steps."""
+    return d.leak * x.clamp(min=0).minimum(d.ceiling * Vth)
+
+
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """Return the type of sums and membrane potentials: float64 for float64, else float32."""
     return torch.promote_types(dtype, torch.float32)

@@ -24,10 +24,15 @@ Layer = TypeVar("Layer", bound=nn.Module)
 def layers(network: nn.Module, kind: type[Layer]) -> dict[str, Layer]:
     """Return the layers of a `kind` by name, `layer1[0].relu1`, in registration order."""
     return {
-        re.sub(r"\.(\d+)", r"[\1]", name): module
+        bracketed(name): module
         for name, module in network.named_modules()
         if isinstance(module, kind)
     }
+
+
+def bracketed(name: str) -> str:
+    """Return the name of a module or parameter with brackets around numbers, `layer1[0].conv1`."""
+    return re.sub(r"\.(\d+)", r"[\1]", name)
 
 
 class Network(nn.Module):

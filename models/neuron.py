@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,10 @@ class Neuron(nn.Module):
     """A layer of spiking neurons with one threshold `Vth`, a 0-dim parameter where it is trained.
 
     Takes the input `(T*N, ...)` in the unrolled engine, or what stands for it in the folded engine.
+    `substitute`, if set, is called in place of the neurons (see `models.recording.means`).
     """
+
+    substitute: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, setting: NeuronSetting, dynamics: Dynamics) -> None:
         super().__init__()
@@ -34,6 +39,8 @@ class Neuron(nn.Module):
         self.Vth.sub_(self.Vth_bound).clamp_(min=0).add_(self.Vth_bound)
 
     def forward(self, x: Tensor | SpikeTrain | Current) -> Tensor | SpikeTrain:
+        if self.substitute is not None:
+            return self.substitute(x)
         if isinstance(x, Tensor):
             train = fired = unrolled.fire(x, self.Vth, self.dynamics)
         else:

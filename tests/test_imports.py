@@ -14,10 +14,10 @@ SYSTEM = {"utils.system", "utils.device"}
 SERVICES = SYSTEM | {"utils.distributed", "utils.datasets"}
 EQUATIONS = {"models.setting", "models.registry", "models.dynamics"}
 OPS = EQUATIONS | {"models.engines.ops"}
-ENGINES = OPS | {"models.engines.folded", "models.engines.unrolled"}
+ENGINES = OPS | {"models.engines.folded", "models.engines.unrolled", "models.engines.mean"}
 NETWORK = ENGINES | {"models.engines.select", "models.neuron", "models.network"}
 ZOO = {"models.preresnet", "models.preresnet_imagenet", "models.vgg"}
-MODELS = NETWORK | ZOO | {"models.thresholds", "models"}
+MODELS = NETWORK | ZOO | {"models.thresholds", "models.recording", "models"}
 UTILS = SERVICES | {"utils.events", "utils.runs", "utils.training", "utils.analysis"}
 # What each layer may import, itself aside. A module belongs to the layer with the longest name that
 # begins its own.
@@ -28,11 +28,13 @@ LAYERS = {
     "models.engines.ops": EQUATIONS,
     "models.engines.folded": OPS,
     "models.engines.unrolled": OPS,
+    "models.engines.mean": OPS,
     "models.engines.select": ENGINES,
     "models.neuron": ENGINES,
     "models.network": NETWORK,
     **dict.fromkeys(sorted(ZOO), NETWORK),
     "models.thresholds": NETWORK,
+    "models.recording": NETWORK,
     "models": MODELS,
     "utils.system": set(),
     "utils.device": set(),
