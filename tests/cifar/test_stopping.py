@@ -8,6 +8,7 @@ import torch
 
 from utils.datasets.image_tensors import TestImages, TrainImages
 from utils.runs import checkpoint
+from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.lock import RunLock
 from utils.runs.paths import RunFiles
 
@@ -104,6 +105,7 @@ def test_a_signal_finishes_the_step_saves_and_tells(
     epoch, step = divmod(batch, STEPS)
     assert line.startswith(f"{number.name}: saved after epoch {epoch + 1}, step {step + 1} of 3")
     content = checkpoint.load(next((tmp_path / "digits").glob(f"{STEM}_mid.pth")))
+    assert content.keys() <= CheckpointContent.__annotations__.keys()
     assert (content["epoch"], content["step"]) == (epoch, step + 1)
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     _resumes_to(call, undisturbed)

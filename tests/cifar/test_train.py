@@ -1,14 +1,17 @@
 import copy
 import json
 import math
+from argparse import Namespace
 
 import pytest
 import torch
 
 from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
+from tests.frozen_args import FrozenArgs
 from utils.datasets.image_tensors import TrainImages
 from utils.runs import checkpoint
+from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.log import COLUMNS
 from utils.training.trainer import scale_threshold_gradients
 
@@ -52,7 +55,7 @@ def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
     rows = _rows(folder, stem)
     assert [row[0] for row in rows] == [0.1, 0.05]
     last = torch.load(folder / f"{stem}.pth", weights_only=True)
-    assert last.keys() >= PUBLISHED_KEYS
+    assert PUBLISHED_KEYS <= last.keys() <= CheckpointContent.__annotations__.keys()
     assert last["epoch"] == 2
     assert last["acc"] == pytest.approx(rows[-1][4], abs=1e-6)
     assert last["best_acc"] == pytest.approx(max(row[4] for row in rows), abs=1e-6)
@@ -66,6 +69,15 @@ def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
     starts = [line.split(":")[0] for line in printed.out.splitlines()]
     assert starts[:4] == ["dataset", "model", "device", "seed"]
     assert printed.err == ""
+
+
+def test_no_flag_is_written_to(call, capsys):
+    """`call` passes frozen flags, of which resuming and the random seed were written once."""
+    call("--epochs", "1")
+    call("--epochs", "2", "--resume", "auto")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(AttributeError, match="seed = 3"):
+        FrozenArgs(Namespace(seed=None)).seed = 3
 
 
 def test_best_is_the_checkpoint_of_the_best_epoch(call):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from imagenet.loaders import FolderLoader
+from utils.runs.checkpoint_keys import CheckpointContent
 from utils.training.metrics import Meter
 
 PUBLISHED = {"epoch", "arch", "state_dict", "best_acc1", "acc1", "optimizer"}
@@ -35,7 +36,7 @@ def test_an_ann_writes_published_keys_log_and_curves(call):
     suffixes = {path.name.removeprefix("ann") for path in folder.iterdir()}
     assert suffixes == {".txt", ".pth", "_best.pth", ".pdf", ".json"}
     last = _load(folder / "ann.pth")
-    assert last.keys() >= PUBLISHED
+    assert PUBLISHED <= last.keys() <= CheckpointContent.__annotations__.keys()
     assert (last["arch"], last["epoch"]) == ("preresnet_ann.tiny", 2)
     rows = _rows(folder, "ann")
     assert [row[0] for row in rows] == [0.05, 0.025]
@@ -44,6 +45,10 @@ def test_an_ann_writes_published_keys_log_and_curves(call):
     (record,) = json.loads((folder / "ann.json").read_text())
     assert record["arch"] == "preresnet_ann.tiny"
     assert record["manualSeed"] == 5
+
+
+def test_no_flag_is_written_to(call):
+    call(ANN.replace("ann ", "frozen ") + "--resume auto")  # `call` passes frozen flags
 
 
 def test_calibration_writes_bare_tensors_and_prints_the_table(call, handed_over, capsys):

@@ -1,4 +1,4 @@
-"""Which layer is the first whose output is not finite."""
+"""Find the first layer whose output is not finite."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ GRADIENT = "all outputs are finite, the gradient of"
 
 @torch.no_grad()
 def first_not_finite(model: nn.Module, images: Tensor) -> str:
-    """Return, in words, what is not finite first on the way of `images` through `model` and back.
+    """Describe what is not finite first: `images`, the output of a layer of `model`, a gradient.
 
-    The forward pass is repeated timestep by timestep, where the network has an engine for that:
-    the folded one never has a layer's output as a whole. Running statistics take it in once more.
+    Repeats the forward pass, in spiking networks with the unrolled engine: the folded one computes
+    no layer's output at every timestep. The running statistics are updated once more.
     """
     if not images.isfinite().all():
         return "the images are not finite"
     found: list[str] = []
     state = random_state.capture(images.device)
-    with _unrolled(model), _watched(model, found):
+    with _unrolled(model), _checked_layers(model, found):
         model(images)
     random_state.restore(state, images.device)
     if found:
@@ -36,10 +36,10 @@ def first_not_finite(model: nn.Module, images: Tensor) -> str:
 
 
 @contextmanager
-def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
-    """Meanwhile note in `found` the layers whose outputs are not finite, in order."""
+def _checked_layers(model: nn.Module, found: list[str]) -> Iterator[None]:
+    """Within the block, append to `found` the names of layers whose outputs are not finite."""
 
-    def note(name: str):
+    def check(name: str):
         def hook(layer: nn.Module, inputs: tuple, output: object) -> None:
             if isinstance(output, Tensor) and not output.isfinite().all():
                 found.append(name)
@@ -47,7 +47,7 @@ def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
         return hook
 
     layers = ((name, layer) for name, layer in model.named_modules() if not any(layer.children()))
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers]
+    hooks = [layer.register_forward_hook(check(name)) for name, layer in layers]
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _unrolled(model: nn.Module) -> Iterator[None]:
-    """Meanwhile compute a spiking network by plain tensors over the whole train."""
+    """Within the block, compute a spiking network with the unrolled engine."""
     choice = getattr(model, "choice", None)
     if hasattr(model, "setting"):
         model.configure(engine="unrolled", precision=choice.precision, compile="off")

@@ -1,4 +1,4 @@
-"""The optimizer of a run, and its state matched to parameters by name instead of by position."""
+"""The optimizer of a run; its state is matched to parameters by name, not by position."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def build(
 
 
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the learning rate `rate`."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def parameter_names(optimizer: optim.Optimizer, model: nn.Module) -> list[str]:
-    """Return the names of the parameters of `optimizer`, in the order of its slots."""
+    """Return the names of the parameters of `optimizer`, in the order of its state."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return [names[p] for group in optimizer.param_groups for p in group["params"]]
 
@@ -54,11 +54,11 @@ def names_in_state_dict(keys: list[str]) -> list[str]:
 def restore(
     optimizer: optim.Optimizer, model: nn.Module, saved: dict[str, Any], names: list[str], file: str
 ) -> None:
-    """Put the state `saved` of an optimizer over the parameters `names` into `optimizer`.
+    """Load the state `saved` of an optimizer over the parameters `names` into `optimizer`.
 
-    Slots follow their names, so the two may hold the parameters in different orders. Settings
-    such as the weight decay stay as the flags gave them. Raises `UserError`, naming `file`, when
-    the state is of another optimizer or of other parameters.
+    The two may hold the parameters in different orders. Hyperparameters such as the weight decay
+    stay as the flags set them. Raises `UserError`, naming `file`, when the state is of another
+    optimizer or of other parameters.
     """
     slots = [slot for group in saved["param_groups"] for slot in group["params"]]
     if len(slots) != len(names):

@@ -1,4 +1,4 @@
-"""How far an epoch has come: a bar on a terminal, about ten plain lines in a file or pipe."""
+"""The progress of an epoch: a bar on a terminal, about ten plain lines in a file or pipe."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from progress.bar import Bar as PackageBar
 from utils.distributed.world import World
 from utils.training.metrics import Meter, Scores
 
-LINES_AN_EPOCH = 10
+LINES_PER_EPOCH = 10
 SECONDS_BETWEEN_LINES = 2.0
 SECONDS_BETWEEN_REDRAWS = 0.5
 _NUMBERS_WIDTH = 80
 
 
 class Bar:
-    """Counts the steps over a loader in silence, as all processes but the first do."""
+    """Counts the steps over a loader and prints nothing, as on all ranks but the first."""
 
     def __init__(self, title: str, loader: Any) -> None:
         self.title, self.loader, self.total = title, loader, len(loader)
@@ -36,7 +36,7 @@ class Bar:
         self.close()
 
     def step(self, meter: Meter) -> Scores | None:
-        """Count a step; return the scores when they were read, which waits for the device."""
+        """Count a step; return the scores if they were read, which synchronizes the device."""
         self.index += 1
         if not self.due():
             return None
@@ -53,11 +53,11 @@ class Bar:
         """Show `scores`."""
 
     def close(self) -> None:
-        """Leave the line that was drawn on."""
+        """End the line of the bar."""
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the epoch's start, never 0."""
+        """Seconds since the bar began, above 0."""
         return max(time.perf_counter() - self.started, 1e-9)
 
     @property
@@ -67,7 +67,7 @@ class Bar:
 
     @property
     def waiting(self) -> float:
-        """Percentage of the time so far that was spent waiting for data."""
+        """Percentage of the time so far spent waiting for data."""
         return 100 * self.loader.waited / self.elapsed
 
 
@@ -75,9 +75,9 @@ BarFactory = Callable[[str, Any], Bar]
 
 
 class PlainBar(Bar):
-    """Prints a line at each tenth of the epoch but the last, which the script sums up itself.
+    """Prints a line at each tenth of the epoch but the last, after which a summary is printed.
 
-    Given `every`, it prints one every so many steps instead.
+    With `every`, prints a line every so many steps instead.
     """
 
     def __init__(self, title: str, loader: Any, every: int | None = None) -> None:
@@ -87,7 +87,7 @@ class PlainBar(Bar):
     def due(self) -> bool:
         if self.every:
             return self.index % self.every == 0
-        tenth = self.index % -(-self.total // LINES_AN_EPOCH) == 0
+        tenth = self.index % -(-self.total // LINES_PER_EPOCH) == 0
         return tenth and self.index < self.total and self.idle >= SECONDS_BETWEEN_LINES
 
     def draw(self, scores: Scores) -> None:
@@ -124,7 +124,7 @@ class _Numbers(PackageBar):
     suffix = "%(index)d/%(max)d ETA %(eta_td)s %(numbers)s"
 
     def writeln(self, line: str) -> None:
-        # A line that wraps would be left behind at each redraw.
+        # A line that wraps would not be overwritten by the next one.
         super().writeln(line[: shutil.get_terminal_size().columns - 1])
 
     @property
@@ -134,9 +134,9 @@ class _Numbers(PackageBar):
 
 
 def bar_factory(world: World, every: int | None = None) -> BarFactory:
-    """Return the kind of bar that fits this process and where its output goes.
+    """Return the kind of bar for this rank and for a terminal or a file.
 
-    In a file a line is printed `every` so many steps, or about ten times an epoch.
+    In a file, a line is printed `every` so many steps, or about ten times per epoch.
     """
     if not world.is_main:
         return Bar
