@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from cifar import datasets
 from models import NeuronSetting, UnknownModel, create_model, list_models
 from models.registry import unknown
+from models.user_networks import build_on_meta, import_networks
 from utils.datasets.loader import Batching
 from utils.datasets.sharding import least_batch
 from utils.distributed.world import World
 from utils.runs import resume
 from utils.runs.paths import RunFiles
+from utils.runs.resume import Resumed, require_imports
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
 from utils.training.context import RunContext, choose_seed
@@ -27,8 +28,11 @@ def build_context(args: Namespace, world: World) -> RunContext:
 
     Flags that can be checked without the data come first, since data may be downloaded.
     """
-    files, setting = _files(args), _setting(args, world)
+    files = _files(args)
+    with flag_errors("--import"):
+        imported = import_networks(args.imports or [])
     resumed = resume.read(args.resume, files, world, args.evaluate)
+    setting = _setting(args, imported, resumed, world)
     batching = Batching(
         args.train_batch,
         args.test_batch,
@@ -67,15 +71,17 @@ def _files(args: Namespace) -> RunFiles:
     return RunFiles(Path(args.checkpoint) / args.dataset, f"{args.model}{args.name}")
 
 
-def _setting(args: Namespace, world: World) -> NeuronSetting:
+def _setting(
+    args: Namespace, imported: Sequence[str], resumed: Resumed | None, world: World
+) -> NeuronSetting:
     """Return the neuron setting of the flags, for a model that exists and suits the data."""
     with flag_errors("--model"):
         setting = NeuronSetting.from_args(args)
-        offered = [name for name in list_models() if not name.startswith("preresnet_")]
+        offered = [n for n in list_models() if n in imported or not n.startswith("preresnet_")]
         if args.model not in offered:
+            require_imports(args.model, resumed)
             raise UnknownModel(unknown(args.model, offered))
-        with torch.device("meta"):
-            channels = create_model(args.model, setting).in_channels
+        channels = build_on_meta(args.model, setting).in_channels
     expected = datasets.channels(args.dataset)
     if channels != expected:
         raise UserError(

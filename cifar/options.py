@@ -11,6 +11,7 @@ from utils.training.flags import (
     add_distributed,
     add_engine,
     add_files,
+    add_import,
     add_neurons,
     add_training,
 )
@@ -60,6 +61,7 @@ def _add_data(group) -> None:
 
 def _add_network(group) -> None:
     group.add_argument("--model", default="preresnet.resnet18_if", help="a registered network")
+    add_import(group)
     group.add_argument("--dropout", type=fraction, help="probability, instead of the network's")
 
 

@@ -9,13 +9,14 @@ from torch import nn
 
 from imagenet import loaders, pretrained
 from imagenet.launch import Layout
-from models import NeuronSetting, create_model, list_models
+from models import NeuronSetting, SpikingNetwork, create_model, list_models
+from models.user_networks import build_on_meta, import_networks
 from utils.datasets.loader import Batching
 from utils.distributed.world import World
 from utils.runs import resume
 from utils.runs.checkpoint_keys import IMAGENET_KEYS
 from utils.runs.paths import RunFiles
-from utils.runs.resume import Resumed
+from utils.runs.resume import Resumed, require_imports
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
 from utils.training.context import RunContext, choose_seed
@@ -30,8 +31,10 @@ def build_context(args: Namespace, layout: Layout, world: World) -> RunContext:
 
     Raises `UserError` before anything is written.
     """
-    files, setting = RunFiles(folder(args), args.name or args.arch), read_setting(args)
+    files = RunFiles(folder(args), args.name or args.arch)
+    check_file_names(args)
     resumed = resume.read(args.resume, files, world, args.evaluate)
+    setting = read_setting(args, resumed)
     batching = read_batching(args, layout, resumed, world)
     data = loaders.build_data(args, batching, world)
     random_state.seed(batching.seed)
@@ -75,23 +78,35 @@ def read_batching(
     return Batching(batch, batch, -(-args.workers // layout.per_node), args.sync_bn, seed)
 
 
-def read_setting(args: Namespace) -> NeuronSetting:
-    """Return the neuron setting of the flags; raises `UserError` for flags that contradict."""
+def read_setting(args: Namespace, resumed: Resumed | None = None) -> NeuronSetting:
+    """Return the neuron setting of the flags, for an `--arch` that exists and suits its stage.
+
+    Runs the code that `--import` names. Raises `UserError` for flags that contradict.
+    """
+    with flag_errors("--import"):
+        imported = import_networks(args.imports or [])
     with flag_errors("--arch"):
         setting = NeuronSetting.from_args(args)
-        if args.arch not in list_models("preresnet_"):
-            create_model(args.arch, setting)  # raises for an unknown name
+        if args.arch not in list_models():
+            require_imports(args.arch, resumed)
+        network = build_on_meta(args.arch, setting)
+        if not (args.arch.startswith("preresnet_") or args.arch in imported):
             raise ValueError(f"{args.arch} is for the CIFAR scripts; take a {SPIKING}* one")
-    for flag, value in (("name", args.name), ("calculate_Vth", args.calculate_Vth)):
-        if Path(value).name != value:
-            raise UserError(f"--{flag} {value}: a file name cannot contain a folder")
-    _check_stage(args)
+        if network.in_channels != 3:
+            raise ValueError(f"{args.arch} takes {network.in_channels} channels, images have 3")
+    _check_stage(args, spiking=isinstance(network, SpikingNetwork))
     return setting
 
 
-def _check_stage(args: Namespace) -> None:
+def check_file_names(args: Namespace) -> None:
+    """Raise `UserError` where a flag that names files contains a folder."""
+    for flag, value in (("name", args.name), ("calculate_Vth", args.calculate_Vth)):
+        if Path(value).name != value:
+            raise UserError(f"--{flag} {value}: a file name cannot contain a folder")
+
+
+def _check_stage(args: Namespace, spiking: bool) -> None:
     """Raise `UserError` for flags that belong to another stage than `--arch` does."""
-    spiking = args.arch.startswith(SPIKING)
     for flag, value in (("load_Vth", args.load_Vth), ("rate_stat", args.rate_stat)):
         if value and not spiking:
             raise UserError(f"--{flag}: --arch {args.arch} has no neurons; take a {SPIKING}* one")

@@ -10,6 +10,7 @@ from utils.training.flags import (
     add_distributed,
     add_engine,
     add_files,
+    add_import,
     add_neurons,
     add_training,
 )
@@ -26,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(parser.add_argument_group("data"))
     network, training, files = map(parser.add_argument_group, ("network", "training", "files"))
     network.add_argument("-a", "--arch", default="preresnet_snn.resnet18_if", help="a network")
+    add_import(network)
     add_neurons(network)
     add_training(training)
     training.add_argument(

@@ -8,7 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from imagenet import loaders, pretrained
-from imagenet.build import build_context, folder, read_batching, read_setting
+from imagenet.build import (
+    build_context,
+    check_file_names,
+    folder,
+    read_batching,
+    read_setting,
+)
 from imagenet.calibration import calibrate
 from imagenet.launch import Layout
 from models import create_model
@@ -43,6 +49,7 @@ def calibrate_thresholds(args: Namespace, layout: Layout, world: World) -> loade
 
     They are computed in full precision.
     """
+    check_file_names(args)
     setting = read_setting(args)
     if not args.pre_train:
         raise UserError("--calculate_Vth: name the trained ANN with --pre_train")

@@ -37,8 +37,7 @@ def _call(root, images, line):
     """Run the program in this process, on the CPU, as its entry script does."""
     flags = [*FLAGS.split(), "--data", str(images), "-c", str(root), *line.split()]
     with pytest.MonkeyPatch.context() as patch:
-        for name, builder in BUILDERS.items():
-            patch.setitem(registry._BUILDERS, name, builder)
+        patch.setattr(registry, "_BUILDERS", registry._BUILDERS | BUILDERS)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(torch.cuda, "device_count", lambda: 0)
         entry.run(lambda: start(run_stage, FrozenArgs(build_parser().parse_args(flags))))

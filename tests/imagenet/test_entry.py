@@ -95,8 +95,10 @@ def test_a_launcher_starts_the_program_too(folder):
 
 
 def test_a_mistake_of_several_processes_is_one_line(folder):
-    line = SNN.format(port=ranks.free_port()) + SMALL + " --nproc 2 --load_Vth gone.dict"
-    result = _run(folder, line)
+    """Each of them imports the network before it misses the thresholds."""
+    line = SNN.format(port=ranks.free_port()) + SMALL + " --nproc 2 --load_Vth gone.dict "
+    own = ranks.ROOT / "tests" / "own_networks.py"
+    result = _run(folder, line + f"--pre_train= --arch mine.cnn --import {own}")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: --load_Vth gone.dict")

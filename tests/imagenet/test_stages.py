@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from imagenet.loaders import FolderLoader
+from models import user_networks
+from tests import ranks
 from utils.runs.checkpoint_keys import CheckpointContent
 from utils.training.metrics import Meter
 
@@ -185,6 +187,15 @@ def test_published_checkpoints_are_resumed_and_tested(call):
     assert _rows(folder, "tested")[0][4] == pytest.approx(ours["acc1"], abs=1e-6)
     call(ANN + "--resume theirs.pth --epochs 3 --name B")
     assert _load(folder / "B.pth")["epoch"] == 3
+
+
+def test_a_network_of_the_users_own_trains_and_is_evaluated(call, monkeypatch):
+    monkeypatch.setattr(user_networks, "_imported", {})
+    own = f"--import {ranks.ROOT / 'tests' / 'own_networks.py'} --arch mine.cnn "
+    content = _load(call(own) / "mine.cnn.pth")
+    assert content["arch"] == "mine.cnn" and len(content["args"]["imports"]) == 1
+    monkeypatch.setattr(user_networks, "_imported", {})  # `call` forgets its registrations
+    call(own + "-e --resume mine.cnn.pth --rate_stat 1")
 
 
 def test_firing_rates_are_saved(call, handed_over):

@@ -12,6 +12,7 @@ from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.lock import RunLock
 from utils.runs.paths import RunFiles
 from utils.system.errors import UserError
+from utils.system.text import listed
 
 AUTO = "auto"
 
@@ -28,6 +29,12 @@ class Resumed:
     def name(self) -> str:
         """The file name."""
         return self.path.name
+
+    @property
+    def imports(self) -> list[str]:
+        """What `--import` named when it was written."""
+        imports = self.content.get("args", {}).get("imports") or []
+        return [str(source) for source in imports] if isinstance(imports, list) else []
 
 
 def read(name: str, files: RunFiles, world: World, evaluate: bool = False) -> Resumed | None:
@@ -49,6 +56,18 @@ def read(name: str, files: RunFiles, world: World, evaluate: bool = False) -> Re
         path = files.folder / name
         newest = Resumed(path, checkpoint.load(path), automatic=True)
     return newest
+
+
+def require_imports(network: str, resumed: Resumed | None) -> None:
+    """Raise `UserError` where `network`, which is unknown, is one that `--import` registered.
+
+    Code is run only when the command line names it, never because a checkpoint does.
+    """
+    if resumed and (imports := resumed.imports):
+        raise UserError(
+            f"--resume {resumed.name}: {network} is unknown; it was trained with --import "
+            f"{listed(imports)}: pass that again to run the code"
+        )
 
 
 def _newest(files: RunFiles, note: Callable[[str], None]) -> Resumed | None:

@@ -69,6 +69,18 @@ def add_neurons(group) -> None:
     group.add_argument("--rate_stat", type=int, choices=(0, 1), default=0, help="firing rates")
 
 
+def add_import(group) -> None:
+    """Add the code of the user's own networks."""
+    group.add_argument(
+        "--import",
+        dest="imports",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="Python files or modules to run, which register networks of your own",
+    )
+
+
 def add_training(group) -> None:
     """Add the schedule and the optimizer."""
     group.add_argument("--epochs", type=at_least(1), default=200, help="length of the schedule")
