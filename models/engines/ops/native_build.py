@@ -9,18 +9,23 @@ import ctypes
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from models.engines.ops import native_cache
 
 COMPILERS = ("c++", "g++", "clang++")
 # Without contraction to fused multiply-adds, rounding and therefore every spike equal torch's.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 WIDE = "-mprefer-vector-width=512"  # x86 only
+TIME_LIMIT = 300  # seconds; compiling takes a few
 
 
 class CompilerError(Exception):
@@ -41,53 +46,78 @@ def load(source: Path) -> ctypes.CDLL:
     headers = sorted(source.parent.glob(f"{source.stem}_*.h"))
     texts = [file.read_text() for file in (source, *headers)]
     key = hashlib.sha256(repr((texts, compiler, flags, _processor())).encode())
-    path = _cache() / f"{source.stem}-{key.hexdigest()[:16]}.so"
-    if not path.exists():
-        _compile(compiler, flags, source, path)
+    name = f"{source.stem}-{key.hexdigest()[:16]}.so"
+    if folder := native_cache.cache_folder():
+        with suppress(OSError):  # it is full or read-only
+            if not native_cache.is_intact(folder / name):
+                _compile(compiler, flags, source, folder / name)
+            return _open(folder / name)
     try:
-        return ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(prefix="dsr-") as folder:
+            _compile(compiler, flags, source, Path(folder) / name)
+            return _open(Path(folder) / name)
     except OSError as error:
-        raise CompilerError(f"{path} cannot be loaded ({error}); remove it") from None
+        raise CompilerError(f"the library cannot be written ({error})") from None
+
+
+def _open(library: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise CompilerError(f"{library} cannot be loaded ({error})") from None
 
 
 def call(library: ctypes.CDLL, name: str, signature: list, *arguments) -> None:
     """Call a function of the library with these arguments and the number of threads.
 
-    A tensor is passed as the address of its values.
+    A tensor is passed as the address of its values. Raises `CompilerError` if the function is
+    missing.
     """
-    function = getattr(library, name)
+    try:
+        function = getattr(library, name)
+    except AttributeError:
+        raise CompilerError(f"{library._name} has no function {name}") from None
     function.argtypes, function.restype = signature, None
     values = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
     function(*values, torch.get_num_threads())
 
 
 def _compile(compiler: str, flags: list[str], source: Path, path: Path) -> None:
-    """Compile to a temporary file and rename it to `path`: several processes may do so at once."""
+    """Compile to a temporary file and rename it to `path`: several processes may do so at once.
+
+    Raises OSError when the folder of `path` cannot be written.
+    """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         result = Path(folder) / path.name
-        try:
-            done = subprocess.run(
-                [*compiler.split(), *flags, "-o", str(result), str(source)],
-                capture_output=True,
-                text=True,
-            )
-        except OSError as error:
-            raise CompilerError(f"{compiler} cannot be started ({error.strerror})") from None
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"{compiler} failed"]
-            raise CompilerError(next((line for line in lines if "error" in line), lines[0]))
-        os.replace(result, path)
+        _run(compiler, [*flags, "-o", str(result), str(source)])
+        if not result.is_file():
+            raise CompilerError(f"{compiler} made no library")
+        native_cache.publish(result, path)
 
 
-def _cache() -> Path:
-    """Return the project's folder in the user's cache, or a temporary one if it is not writable."""
+def _run(compiler: str, arguments: list[str]) -> None:
+    """Run the compiler in a session of its own, so that its children can be killed too."""
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsr"
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            return root
-    except (OSError, RuntimeError):  # the latter for a user without a home
-        return Path(tempfile.mkdtemp(prefix="dsr-"))
+        process = subprocess.Popen(
+            [*compiler.split(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CompilerError(f"{compiler} cannot be started ({error.strerror})") from None
+    try:
+        output, _ = process.communicate(timeout=TIME_LIMIT)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise CompilerError(f"{compiler} did not end within {TIME_LIMIT} s") from None
+        raise
+    if process.returncode:
+        lines = output.decode(errors="replace").strip().splitlines() or [f"{compiler} failed"]
+        raise CompilerError(next((line for line in lines if "error" in line), lines[0]))
 
 
 def _processor() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,10 @@ def add(library: ctypes.CDLL) -> float:
 @needs_compiler
 def test_compiled_once_for_all_processes(source: Path, tmp_path, monkeypatch) -> None:
     assert add(native_build.load(source)) == 3.0
-    (made,) = (tmp_path / "cache" / "dsr").iterdir()
+    made = sorted(file.suffix for file in (tmp_path / "cache" / "dsr").iterdir())
     monkeypatch.setattr(native_build, "_compile", lambda *arguments: pytest.fail("compiled again"))
     assert add(native_build.load(source)) == 3.0
-    assert made.suffix == ".so"
+    assert made == [".sha256", ".so"]
 
 
 @needs_compiler
@@ -56,6 +57,67 @@ def test_other_flags_make_another_library(source: Path, monkeypatch) -> None:
 def test_a_cache_that_is_not_writable(source: Path, tmp_path) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
     assert add(native_build.load(source)) == 3.0
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "writable by others"])
+def test_a_library_that_cannot_be_trusted_is_compiled_again(
+    source: Path, tmp_path, monkeypatch, damage
+) -> None:
+    with monkeypatch.context() as unloaded:
+        unloaded.setattr(ctypes, "CDLL", lambda path: None)
+        native_build.load(source)
+    (library,) = (tmp_path / "cache" / "dsr").glob("*.so")
+    whole = library.read_bytes()
+    if damage == "writable by others":
+        library.chmod(0o722)
+    else:
+        content = whole[: len(whole) // 2] + bytes(len(whole) // 2) * (damage == "zeroed")
+        library.write_bytes(content)
+    assert add(native_build.load(source)) == 3.0
+    assert library.read_bytes() == whole and stat.S_IMODE(library.stat().st_mode) == 0o700
+
+
+@needs_compiler
+def test_without_room_in_the_cache_a_temporary_folder_is_used(source, monkeypatch) -> None:
+    publish = native_build.native_cache.publish
+
+    def refuse(compiled, library):
+        if "cache" in str(library):
+            raise OSError(28, "No space left on device")
+        publish(compiled, library)
+
+    monkeypatch.setattr(native_build.native_cache, "publish", refuse)
+    assert add(native_build.load(source)) == 3.0
+
+
+def test_a_missing_function_is_one_line(source: Path) -> None:
+    library = ctypes.CDLL(None)
+    with pytest.raises(CompilerError, match="no function not_there"):
+        native_build.call(library, "not_there", [])
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("printf '\\377\\376 error: \\033[31m'; exit 1", "\ufffd\ufffd error: \x1b[31m"),
+        ("exit 0", "cc made no library"),
+        ("sleep 60 & echo $! > {pid}; wait", "cc did not end within 0.5 s"),
+        ("cat > /dev/null; exit 1", "cc failed"),  # would wait for input
+    ],
+)
+def test_a_strange_compiler_is_one_line(script, message, source, tmp_path, monkeypatch) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\n" + script.format(pid=tmp_path / "pid"))
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(native_build, "TIME_LIMIT", 0.5 if "sleep" in script else 60)
+    with pytest.raises(CompilerError) as error:
+        native_build.load(source)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    if "sleep" in script:  # its child was killed too
+        child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+        assert not child.exists() or " Z " in child.read_text()
 
 
 @pytest.mark.parametrize(
