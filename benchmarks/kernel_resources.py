@@ -84,7 +84,7 @@ class Resources(NamedTuple):
         return programs * threads / THREADS
 
 
-def compile(name: str, dtype: str, architecture: int) -> Resources:
+def compile_kernel(name: str, dtype: str, architecture: int) -> Resources:
     """Compile a kernel of `KERNELS` for currents of `dtype`, `bf16` or `fp32`."""
     kernel, currents, pointers, constants = KERNELS[name]
     function = getattr(triton_kernels, kernel)
@@ -128,7 +128,7 @@ def main() -> None:
     for name in KERNELS:
         for dtype in ("bf16", "fp32"):
             for sm in ARCHITECTURES:
-                found = compile(name, dtype, sm)
+                found = compile_kernel(name, dtype, sm)
                 print(
                     f"| {name} | {dtype} | {sm} | {found.registers} | {found.stack} | "
                     f"{found.shared / 1024:.1f} | {100 * found.occupancy(sm):.0f} % |"

@@ -9,6 +9,6 @@ kernel_resources = pytest.importorskip("benchmarks.kernel_resources", exc_type=I
 @pytest.mark.parametrize("name", kernel_resources.KERNELS)
 def test_kernels_compile_without_spills(name: str, sm: int) -> None:
     for dtype in ("bf16", "fp32"):
-        found = kernel_resources.compile(name, dtype, sm)
+        found = kernel_resources.compile_kernel(name, dtype, sm)
         assert found.stack == 0
         assert found.occupancy(sm) >= 0.25
