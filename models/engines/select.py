@@ -145,7 +145,12 @@ def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bo
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether the processor computes matrix products in bf16, without emulation."""
+    """Return whether the processor computes matrix products in bf16, without emulation.
+
+    The `meta` device counts as a GPU that does.
+    """
+    if device.type == "meta":
+        return True
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = (getattr(torch.cpu, f"_is_{p}_supported", None) for p in ("avx512_bf16", "amx_tile"))

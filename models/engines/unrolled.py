@@ -16,6 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics, accumulator, masks, step, weighted_mean
+from models.engines.ops.autocast import autocast
 from models.engines.ops.sync_batch_norm import SyncBatchNormMode
 
 
@@ -35,7 +36,7 @@ class UnrolledEngine:
     def forward_context(self, device: torch.device) -> Iterator[None]:
         """Return the context in which a network's forward pass runs."""
         with (
-            torch.autocast(device.type, self.dtype, enabled=self.dtype is not None),
+            autocast(device, self.dtype),
             SyncBatchNormMode() if self.sync_bn else nullcontext(),
         ):
             yield

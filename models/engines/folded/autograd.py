@@ -27,7 +27,7 @@ from models.engines.ops.sync_batch_norm import Reduction
 
 def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Return a tensor of this shape that takes no memory, to carry a gradient."""
-    return like.new_zeros(()).expand(shape)
+    return like.new_empty(()).expand(shape)
 
 
 def rows(a: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from models.dynamics import Dynamics, weighted_mean
+from models.dynamics import Dynamics
 from models.engines.folded import autograd as grad
 from models.engines.folded import torch_functions  # noqa: F401  (importing fills the table)
 from models.engines.folded.options import FoldedOptions
 from models.engines.folded.spike_train import SpikeTrain, channels_last
+from models.engines.ops.autocast import autocast
 
 
 class FoldedEngine(FoldedOptions):
@@ -19,7 +20,7 @@ class FoldedEngine(FoldedOptions):
 
     def forward_context(self, device: torch.device) -> AbstractContextManager:
         """Return the context in which a network's forward pass runs."""
-        return torch.autocast(device.type, enabled=False)  # spike trains choose their own types
+        return autocast(device, None)  # spike trains choose their own types
 
     def present(self, images: Tensor) -> SpikeTrain:
         """Return the input spike train of images `(N, C, H, W)` or frames `(N, T, C, H, W)`.
@@ -39,7 +40,7 @@ class FoldedEngine(FoldedOptions):
     def readout(self, train: SpikeTrain, d: Dynamics) -> Tensor:
         """Return the representation `sum_t v_t s_t`, `(N, classes)`."""
         values = train.values.unflatten(0, (self.timesteps, -1)).to(train.amplitude.dtype)
-        representation = train.amplitude * weighted_mean(values, d)
+        representation = train.amplitude * self.kernels.weighted_mean(values, d)
         if train.handle is None:
             return representation
         return grad.Readout.apply(train.handle, representation, d)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models import dynamics
 from models.engines.ops import gpu, native, reference
 from models.engines.ops.native_build import CompilerError
 
@@ -20,7 +21,7 @@ SMALL = 1 << 17
 
 
 class Kernels(NamedTuple):
-    """The functions of `reference` in one of their implementations."""
+    """The passes over whole currents in one of their implementations; see `reference`."""
 
     fold: Callable = reference.fold
     spikes: Callable = reference.spikes
@@ -29,6 +30,7 @@ class Kernels(NamedTuple):
     add_: Callable = reference.add_by_step_
     covariance: Callable = reference.covariance
     recode: Callable = reference.recode
+    weighted_mean: Callable = dynamics.weighted_mean
 
 
 def compiled(device: torch.device) -> Kernels:

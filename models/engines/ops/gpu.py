@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from models import dynamics
 from models.dynamics import Dynamics
 from models.engines.ops import reference
 from models.engines.ops.native_build import CompilerError
@@ -33,8 +34,8 @@ _SCHEMAS = {
     "Tensor? inv_std, Tensor? gamma, Tensor? beta, float decay, float gain, float alpha, "
     "float ceiling, bool closed, *, Tensor(a!) spikes, Tensor(b!)? count, Tensor(c!)? mean_u, "
     "Tensor(d!)? mean_v, Tensor(e!)? inside, Tensor(f!)? above) -> ()",
-    "means": "(Tensor q, Tensor? weights, Tensor mean, Tensor inv_std, *, Tensor(a!) mean_u, "
-    "Tensor(b!)? mean_v) -> ()",
+    "means": "(Tensor q, Tensor? weights, Tensor? mean, Tensor? inv_std, *, "
+    "Tensor(a!)? mean_u, Tensor(b!)? mean_v) -> ()",
     "add": "(Tensor(a!) y, Tensor a, Tensor scale, Tensor? shift) -> ()",
     "statistics": "(Tensor y, *, Tensor(a!)? centred, Tensor(b!)? time_mean, Tensor(c!) mean, "
     "Tensor(d!) var, Tensor(e!) partial, Tensor(f!) arrivals) -> ()",
@@ -93,6 +94,15 @@ def means(
     weights = None if single else _weights(d, q.device)
     torch.ops.dsr.means(q, weights, affine.mean, affine.inv_std, mean_u=mean_u, mean_v=mean_v)
     return mean_u, mean_v
+
+
+def weighted_mean(a: Tensor, d: Dynamics) -> Tensor:
+    """See `dynamics.weighted_mean`; `a` is `(T, N, C)`."""
+    if d.uniform or not _offered(a):
+        return dynamics.weighted_mean(a, d)
+    mean = torch.empty(a.shape[1:], dtype=a.dtype, device=a.device)
+    torch.ops.dsr.means(a, _weights(d, a.device), None, None, mean_u=None, mean_v=mean)
+    return mean
 
 
 def statistics_(y: Tensor, centre: bool) -> Statistics:

@@ -170,8 +170,9 @@ def means(
         if weights is not None:
             total_v += tl.load(weights + t) * current
         source += step
-    total_u = tl.div_rn(total_u, T.to(tl.float32))
-    _store_normalised(mean_u + first + offsets, total_u, mean, inv_std, C, mask, BLOCK_C)
+    if mean_u is not None:
+        total_u = tl.div_rn(total_u, T.to(tl.float32))
+        _store_normalised(mean_u + first + offsets, total_u, mean, inv_std, C, mask, BLOCK_C)
     if weights is not None:
         _store_normalised(mean_v + first + offsets, total_v, mean, inv_std, C, mask, BLOCK_C)
 

@@ -13,7 +13,7 @@ import torch
 from torch.library import Library
 
 from models import NeuronSetting
-from models.dynamics import Dynamics
+from models.dynamics import Dynamics, weighted_mean
 from models.engines.ops import gpu, reference
 from models.engines.ops.native_build import CompilerError
 from models.engines.ops.reference import Affine
@@ -119,6 +119,8 @@ def test_means_and_sums(shape, dtype: torch.dtype) -> None:
     y, q, affine = draw(shape, dtype)
     for d in dynamics(len(q)):
         assert_same(gpu.means(q, affine, d, dtype), reference.means(q, affine, d, dtype), dtype)
+        mine, theirs = (f(q.float(), d) for f in (gpu.weighted_mean, weighted_mean))
+        torch.testing.assert_close(mine, theirs)
     for a in (q, q[:1], (q > 0).to(torch.uint8)):
         for scale, shift in ((scalar(0.5), None), (affine.slope, affine.offset)):
             mine, theirs = y.clone(), y.clone()
