@@ -22,6 +22,7 @@ from utils.distributed.world import World
 from utils.runs import checkpoint
 from utils.runs.paths import RunFiles
 from utils.system.errors import UserError, flag_errors
+from utils.system.text import listed
 from utils.training.evaluate import evaluate, score
 from utils.training.trainer import train
 
@@ -78,7 +79,7 @@ def _print_table(thresholds: dict[str, Tensor], path: Path, args: Namespace, wor
     )
     if silent := [name for name, threshold in thresholds.items() if threshold == 0]:
         world.print_main(
-            f"warning: thresholds at 0: {', '.join(silent)}; these layers hardly respond, and "
+            f"warning: thresholds at 0: {listed(silent)}; these layers hardly respond, and "
             "would fire at --Vth_bound: train the ANN longer, or raise --calib_batches"
         )
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from models.network import SpikingNetwork, layers
 from models.neuron import LIFNeuron
 
+_SHOWN = 8  # names in a message
+
 
 def recording_points(ann: nn.Module) -> dict[str, nn.Module]:
     """Return the ReLUs of `ann` by the names of the thresholds taken from their inputs."""
@@ -30,15 +32,21 @@ def load_thresholds(snn: SpikingNetwork, thresholds: Mapping[str, Any]) -> None:
     Raises `ValueError` for another network's names and for values that are no thresholds.
     """
     neurons = {_recorded(name): neuron for name, neuron in snn.neurons().items()}
-    if problems := [
-        *(f"missing {name}" for name in neurons if name not in thresholds),
-        *(f"unexpected {name}" for name in thresholds if name not in neurons),
-    ]:
-        raise ValueError(f"thresholds of another network: {', '.join(problems)}")
+    problems = [
+        _listed("missing", [name for name in neurons if name not in thresholds]),
+        _listed("unexpected", [str(name) for name in thresholds if name not in neurons]),
+    ]
+    if any(problems):
+        raise ValueError(f"thresholds of another network: {'; '.join(filter(None, problems))}")
     values = {name: _value(name, thresholds[name]) for name in neurons}
     for name, neuron in neurons.items():
         scale = snn.setting.delta_t if isinstance(neuron, LIFNeuron) else 1.0
         neuron.Vth.fill_(values[name] * scale)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{what} {', '.join(names[:_SHOWN])}{more}" if names else ""
 
 
 def _recorded(name: str) -> str:

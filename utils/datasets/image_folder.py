@@ -93,9 +93,12 @@ def _list_images(folder: Path, flag: str, layout: str) -> tuple[list[Sample], li
     from torchvision.datasets import ImageFolder
 
     try:
-        listing = ImageFolder(str(folder))
+        listing = ImageFolder(str(folder), allow_empty=True)
     except FileNotFoundError as error:
         raise UserError(f"{flag}: {error}; {layout}") from error
+    used = {label for _, label in listing.samples}
+    if empty := [name for label, name in enumerate(listing.classes) if label not in used]:
+        raise UserError(f"{flag} {folder}: no images of class {listed(empty)}; {layout}")
     return listing.samples, listing.classes
 
 

@@ -15,6 +15,7 @@ from utils.runs.checkpoint_keys import of_wrong_kind
 from utils.runs.paths import BEST, LAST
 from utils.system.atomic_write import write_atomically
 from utils.system.errors import UserError, first_line
+from utils.system.text import listed
 
 _PREFIX = "module."
 _SHOWN = 4
@@ -37,7 +38,7 @@ def load(path: Path, flag: str = "--resume") -> dict[str, Any]:
         raise UserError(f"{flag} {path.name} is not a checkpoint: it has no state_dict of tensors")
     if wrong := of_wrong_kind(content):
         raise UserError(
-            f"{flag} {path.name} is damaged or foreign: wrong kind of value in {', '.join(wrong)}"
+            f"{flag} {path.name} is damaged or foreign: wrong kind of value in {listed(wrong)}"
         )
     content["state_dict"] = without_prefix(content["state_dict"])
     return content
@@ -111,9 +112,9 @@ def load_weights(
         if key in shared and state[key].shape != own[key].shape
     ]
     faults = [
-        _listed("missing", [key for key in lacking if key not in allowed]),
-        _listed("unexpected", [key for key in state if key not in shared]),
-        _listed("of another shape", shapes),
+        _keys("missing", [key for key in lacking if key not in allowed]),
+        _keys("unexpected", [key for key in state if key not in shared]),
+        _keys("of another shape", shapes),
     ]
     if any(faults):
         raise UserError(
@@ -133,5 +134,5 @@ def _present(path: Path) -> str:
     return f"similar there: {', '.join(near)}" if near else f"no {kind} file is there yet"
 
 
-def _listed(what: str, keys: list[str]) -> str:
-    return f"{what} {', '.join(keys)}" if keys else ""
+def _keys(what: str, keys: list[str]) -> str:
+    return f"{what} {listed(keys)}" if keys else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 _SHOWN = 8  # names in a list before it is cut
+_LONGEST = 4000  # characters of a line before it is cut
 
 
 def printable(text: str) -> str:
@@ -20,8 +21,12 @@ def printable(text: str) -> str:
 
 
 def print_line(text: str, file: TextIO | None = None) -> None:
-    """Print `text` as one line, escaped by `printable`, and flush it; to stdout by default."""
-    print(printable(text), file=file, flush=True)
+    """Print `text` as one line, escaped by `printable` and cut if it is very long.
+
+    The line is flushed; it goes to stdout by default.
+    """
+    line = printable(text)
+    print(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}...", file=file, flush=True)
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:

@@ -150,12 +150,12 @@ def test_another_class_count_lists_the_keys_and_changes_nothing():
         assert torch.equal(before[key], value)
 
 
-def test_another_model_lists_all_missing_and_unexpected_keys():
+def test_another_model_lists_missing_and_unexpected_keys():
     foreign = {f"layer.{i}": torch.zeros(1) for i in range(9)}
     with pytest.raises(UserError) as error:
         checkpoint.load_weights(_net(), foreign, "--resume x.pth")
     text = str(error.value)
     assert "missing 0.weight" in text
     assert "unexpected layer.0" in text
-    assert "layer.8" in text
+    assert "layer.7 and 1 more" in text
     assert "\n" not in text

@@ -25,6 +25,11 @@ def test_a_line_stays_one_line(capsys):
     assert capsys.readouterr().out == "a\\nb\n"
 
 
+def test_a_very_long_line_is_cut(capsys):
+    print_line("x" * 10**6)
+    assert capsys.readouterr().out == "x" * 4000 + "...\n"
+
+
 def test_long_lists_are_cut():
     names = list("abcdefghij")
     assert listed(names[:8]) == "a, b, c, d, e, f, g, h"
