@@ -1,4 +1,4 @@
-"""Pre-activation spiking ResNets for 3x32x32 images (He et al. 2016; networks.md, cifar)."""
+"""Pre-activation spiking ResNets for 3x32x32 images (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _conv(channels_in: int, channels_out: int, size: int, stride: int = 1, bias:
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
-    """A bare 1x1 convolution where the shape changes, else nothing."""
+    """Return a 1x1 convolution, without BatchNorm, where the shape changes, else the identity."""
     if stride == 1 and channels_in == channels_out:
         return nn.Sequential()
     return _conv(channels_in, channels_out, 1, stride)
@@ -54,7 +54,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 (with the stride), 3x3, 1x1 convolutions; the residual is the activated input."""
+    """Convolutions 1x1 with the stride, 3x3 and 1x1; the residual is the activated input."""
 
     expansion = 4
 
@@ -90,7 +90,7 @@ class Bottleneck(nn.Module):
 
 
 class PreActResNet(SpikingNetwork):
-    """Four stages of 64, 128, 256, 512 channels; the static image is repeated over T."""
+    """Four stages of `width` times 1, 2, 4, 8 channels; the static image is presented T times."""
 
     in_channels = 3
 
@@ -102,6 +102,7 @@ class PreActResNet(SpikingNetwork):
         setting: NeuronSetting,
         num_classes: int = 10,
         dropout: float = 0.0,
+        width: int = 64,
     ) -> None:
         super().__init__(setting)
 
@@ -113,12 +114,12 @@ class PreActResNet(SpikingNetwork):
             )
             return nn.Sequential(first, *rest)
 
-        widths = [64] + [block.expansion * c for c in (64, 128, 256, 512)]
-        self.conv1 = _conv(self.in_channels, 64, 3, bias=False)
-        self.layer1 = stage(widths[0], 64, depths[0], stride=1)
-        self.layer2 = stage(widths[1], 128, depths[1], stride=2)
-        self.layer3 = stage(widths[2], 256, depths[2], stride=2)
-        self.layer4 = stage(widths[3], 512, depths[3], stride=2)
+        widths = [width] + [block.expansion * width * k for k in (1, 2, 4, 8)]
+        self.conv1 = _conv(self.in_channels, width, 3, bias=False)
+        self.layer1 = stage(widths[0], width, depths[0], stride=1)
+        self.layer2 = stage(widths[1], 2 * width, depths[1], stride=2)
+        self.layer3 = stage(widths[2], 4 * width, depths[2], stride=2)
+        self.layer4 = stage(widths[3], 8 * width, depths[3], stride=2)
         self.bn1 = nn.BatchNorm2d(widths[4])
         self.pool = nn.AvgPool2d(4)
         self.flat = nn.Flatten()

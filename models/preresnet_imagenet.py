@@ -1,7 +1,7 @@
-"""Pre-activation ResNets for ImageNet: one skeleton for the ANN, its calibration and the SNN.
+"""Pre-activation ResNets for ImageNet (He et al. 2016): one skeleton for the ANN and the SNN.
 
-The ANN's activations are ReLUs where the SNN has neurons, under the same names. The published
-programs register the parts in two orders, which checkpoints and optimizer states keep.
+The ANN has ReLUs where the SNN has neurons, under the same names. The published programs register
+the parts in two different orders, and checkpoints and optimizer states keep that order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.neuron import IFNeuron, LIFNeuron, Neuron
 from models.registry import register
 from models.setting import NeuronSetting
 
-VTH_GRADIENT_SCALE = 0.001  # of the published ImageNet IF layers
+VTH_GRADIENT_SCALE = 0.001  # of IF layers, as in the published ImageNet networks
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 Activation = Callable[[], nn.Module]
@@ -30,7 +30,7 @@ def _conv(channels_in: int, channels_out: int, size: int, stride: int = 1) -> nn
 
 
 def _register(module: nn.Module, parts: dict[str, nn.Module | None], spiking: bool) -> None:
-    """Add the parts in the published order: as they stand for the ANN, by kind for the SNN."""
+    """Add the parts in the published order: as given for the ANN, by kind for the SNN."""
     kinds = ("conv", "layer", "downsample", "fc", "bn", "relu")
     names = sorted(parts, key=lambda n: kinds.index(n.rstrip("0123456789"))) if spiking else parts
     for name in names:
@@ -38,10 +38,11 @@ def _register(module: nn.Module, parts: dict[str, nn.Module | None], spiking: bo
 
 
 class Block(nn.Module):
-    """BatchNorm, activation, convolution, two or three times; the residual is the activated input.
+    """Two or three times BatchNorm, activation, convolution; the residual is the activated input.
 
-    `sizes` are the kernels: `(3, 3)` basic with the stride on the first, `(1, 3, 1)` bottleneck
-    with the stride on the second and four times the channels on the last.
+    `sizes` are the kernel sizes: `(3, 3)` for a basic block, with the stride on the first
+    convolution; `(1, 3, 1)` for a bottleneck, with the stride on the second convolution and four
+    times the channels on the last.
     """
 
     def __init__(
@@ -82,19 +83,21 @@ class Block(nn.Module):
 
 
 def expansion(sizes: tuple[int, ...]) -> int:
-    """How many times a block's width its output has."""
+    """Return the ratio of a block's output channels to its width."""
     return 4 if len(sizes) == 3 else 1
 
 
 class Skeleton:
-    """The network's parts and the path through them, whatever the activation."""
+    """The parts of the network and the path through them, with any activation."""
 
-    def _build(self, depth: int, activation: Activation, spiking: bool, num_classes: int) -> None:
+    def _build(
+        self, depth: int, activation: Activation, spiking: bool, num_classes: int, width: int
+    ) -> None:
         sizes = (1, 3, 1) if depth == 50 else (3, 3)
-        widths = [64] + [c * expansion(sizes) for c in (64, 128, 256, 512)]
+        widths = [width] + [width * k * expansion(sizes) for k in (1, 2, 4, 8)]
 
         def stage(i: int) -> nn.Sequential:
-            channels, stride = 64 * 2**i, 1 if i == 0 else 2
+            channels, stride = width * 2**i, 1 if i == 0 else 2
             first = Block(widths[i], channels, stride, sizes, activation, spiking)
             rest = (
                 Block(widths[i + 1], channels, 1, sizes, activation, spiking)
@@ -103,8 +106,8 @@ class Skeleton:
             return nn.Sequential(first, *rest)
 
         parts = {
-            "conv1": nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-            "bn1": nn.BatchNorm2d(64),
+            "conv1": nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+            "bn1": nn.BatchNorm2d(width),
             "relu1": activation(),
             **{f"layer{i + 1}": stage(i) for i in range(4)},
             "bn2": nn.BatchNorm2d(widths[4]),
@@ -133,31 +136,39 @@ class Skeleton:
 
 
 class SpikingPreActResNet(Skeleton, SpikingNetwork):
-    """The SNN: `neuron()` in place of every ReLU, static images repeated over T."""
+    """The SNN: `neuron()` in place of every ReLU; a static image is presented T times."""
 
     in_channels = 3
 
     def __init__(
-        self, depth: int, neuron: Callable[[], Neuron], setting: NeuronSetting, num_classes: int
+        self,
+        depth: int,
+        neuron: Callable[[], Neuron],
+        setting: NeuronSetting,
+        num_classes: int,
+        width: int = 64,
     ) -> None:
         super().__init__(setting)
-        self._build(depth, neuron, spiking=True, num_classes=num_classes)
+        self._build(depth, neuron, spiking=True, num_classes=num_classes, width=width)
 
 
 class PreActResNet(Skeleton, Network):
-    """The ANN: ReLUs, no time."""
+    """The ANN: ReLUs and no timesteps."""
 
     in_channels = 3
 
-    def __init__(self, depth: int, num_classes: int) -> None:
+    def __init__(self, depth: int, num_classes: int, width: int = 64) -> None:
         super().__init__()
         self.configure()
-        self._build(depth, partial(nn.ReLU, inplace=False), spiking=False, num_classes=num_classes)
+        relu = partial(nn.ReLU, inplace=False)
+        self._build(depth, relu, spiking=False, num_classes=num_classes, width=width)
 
     def present(self, images: Tensor) -> Tensor:
+        """Return the images unchanged."""
         return images
 
     def readout(self, x: Tensor) -> Tensor:
+        """Return the logits in the parameters' type."""
         return x.to(self.fc.weight.dtype)
 
     def configure(
@@ -168,10 +179,12 @@ class PreActResNet(Skeleton, Network):
         image_steps: int = 0,
         sync_bn: bool = False,
     ) -> list[str]:
-        """Choose the precision; raises `ValueError` for what concerns spike trains alone."""
+        """Choose the precision; raises `ValueError` for options of spiking networks."""
         for flag, value, default in (("engine", engine, None), ("compile", compile, "auto")):
             if value not in (default, "off"):
-                raise ValueError(f"--{flag} {value}: is for spike trains, which an ANN has not")
+                raise ValueError(
+                    f"--{flag} {value}: applies to spiking networks only; this is an ANN"
+                )
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         self.choice = select.choose(1, device, "unrolled", precision, sync_bn=sync_bn)
         return list(self.choice.notes)
@@ -180,76 +193,76 @@ class PreActResNet(Skeleton, Network):
         return f"autograd, precision {self.choice.precision}"
 
     def neuron_line(self) -> str:
-        """What stands in place of neurons, in one line."""
+        """Describe what stands in place of neurons."""
         return "ReLU"
 
 
-def _if(depth: int, setting: NeuronSetting, num_classes: int) -> SpikingPreActResNet:
+def _if(depth: int, setting: NeuronSetting, num_classes: int, width: int) -> SpikingPreActResNet:
     neuron = partial(IFNeuron, setting, Vth_scale=VTH_GRADIENT_SCALE)
-    return SpikingPreActResNet(depth, neuron, setting, num_classes)
+    return SpikingPreActResNet(depth, neuron, setting, num_classes, width)
 
 
-def _lif(depth: int, setting: NeuronSetting, num_classes: int) -> SpikingPreActResNet:
-    return SpikingPreActResNet(depth, partial(LIFNeuron, setting), setting, num_classes)
+def _lif(depth: int, setting: NeuronSetting, num_classes: int, width: int) -> SpikingPreActResNet:
+    return SpikingPreActResNet(depth, partial(LIFNeuron, setting), setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet18_if")
-def snn_resnet18_if(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet18_if(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-18 of IF neurons."""
-    return _if(18, setting, num_classes)
+    return _if(18, setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet18_lif")
-def snn_resnet18_lif(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet18_lif(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-18 of LIF neurons."""
-    return _lif(18, setting, num_classes)
+    return _lif(18, setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet34_if")
-def snn_resnet34_if(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet34_if(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-34 of IF neurons."""
-    return _if(34, setting, num_classes)
+    return _if(34, setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet34_lif")
-def snn_resnet34_lif(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet34_lif(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-34 of LIF neurons."""
-    return _lif(34, setting, num_classes)
+    return _lif(34, setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet50_if")
-def snn_resnet50_if(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet50_if(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-50 of IF neurons."""
-    return _if(50, setting, num_classes)
+    return _if(50, setting, num_classes, width)
 
 
 @register("preresnet_snn.resnet50_lif")
-def snn_resnet50_lif(setting: NeuronSetting, num_classes: int = 1000) -> SpikingPreActResNet:
+def snn_resnet50_lif(setting: NeuronSetting, num_classes=1000, width=64) -> SpikingPreActResNet:
     """Spiking PreAct-ResNet-50 of LIF neurons."""
-    return _lif(50, setting, num_classes)
+    return _lif(50, setting, num_classes, width)
 
 
-# The ANN takes the setting like every network, and has no use for it.
+# All builders take a neuron setting; the ANN ignores it.
 
 
 @register("preresnet_ann.resnet18")
 @register("preresnet_cal_Vth.resnet18")
-def ann_resnet18(setting: NeuronSetting, num_classes: int = 1000) -> PreActResNet:
+def ann_resnet18(setting: NeuronSetting, num_classes=1000, width=64) -> PreActResNet:
     """PreAct-ResNet-18 with ReLUs, to be trained or to calibrate thresholds."""
-    return PreActResNet(18, num_classes)
+    return PreActResNet(18, num_classes, width)
 
 
 @register("preresnet_ann.resnet34")
 @register("preresnet_cal_Vth.resnet34")
-def ann_resnet34(setting: NeuronSetting, num_classes: int = 1000) -> PreActResNet:
+def ann_resnet34(setting: NeuronSetting, num_classes=1000, width=64) -> PreActResNet:
     """PreAct-ResNet-34 with ReLUs, to be trained or to calibrate thresholds."""
-    return PreActResNet(34, num_classes)
+    return PreActResNet(34, num_classes, width)
 
 
 @register("preresnet_ann.resnet50")
 @register("preresnet_ann.preresnet50")
 @register("preresnet_cal_Vth.resnet50")
 @register("preresnet_cal_Vth.preresnet50")
-def ann_resnet50(setting: NeuronSetting, num_classes: int = 1000) -> PreActResNet:
+def ann_resnet50(setting: NeuronSetting, num_classes=1000, width=64) -> PreActResNet:
     """PreAct-ResNet-50 with ReLUs, to be trained or to calibrate thresholds."""
-    return PreActResNet(50, num_classes)
+    return PreActResNet(50, num_classes, width)

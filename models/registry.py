@@ -1,8 +1,9 @@
-"""The names a user types, each bound to one builder."""
+"""The registry of networks: names of the command line, each with a builder."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -15,15 +16,19 @@ _BUILDERS: dict[str, Builder] = {}
 
 
 class UnknownModel(ValueError):
-    """A model name that nothing is registered under."""
+    """No network is registered under this name."""
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
-    """Decorator: make a builder known as `name`; raises `ValueError` for a name already taken."""
+    """Return a decorator that registers a builder, a function or class, as `name`.
+
+    The builder is called as `builder(setting, num_classes=...)`, with `dropout=...` if a
+    probability is given. Raises `ValueError` if the name is taken.
+    """
 
     def add(builder: Builder) -> Builder:
         if name in _BUILDERS:
-            raise ValueError(f"a model named {name} is registered already")
+            raise ValueError(f"a model named {name} is already registered")
         _BUILDERS[name] = builder
         return builder
 
@@ -31,12 +36,12 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 
 def list_models(prefix: str = "") -> list[str]:
-    """All registered names that begin with `prefix`, sorted."""
+    """Return all registered names that begin with `prefix`, sorted."""
     return sorted(name for name in _BUILDERS if name.startswith(prefix))
 
 
 def unknown(name: str, known: list[str]) -> str:
-    """The line that names the nearest of `known`, and all of them."""
+    """Return the line about an unknown name, with the closest known name and all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return f"unknown model {name!r}; did you mean {near[0]}? known: {', '.join(known)}"
 
@@ -46,16 +51,25 @@ def create_model(
     setting: NeuronSetting,
     num_classes: int = 10,
     dropout: float | None = None,
+    **options,
 ) -> nn.Module:
     """Build the network registered as `name`; `dropout=None` takes the network's own default.
 
-    Raises `UnknownModel` with the known names and the nearest one.
+    `options` are passed to the builder, such as `width`, the channels of the first stage. Raises
+    `UnknownModel` with the known names, and `ValueError` for dropout where the network has none.
     """
     if name not in _BUILDERS:
         raise UnknownModel(unknown(name, list_models()))
     builder = _BUILDERS[name]
-    if dropout is None:
-        return builder(setting, num_classes=num_classes)
-    if name.startswith("preresnet_"):
-        raise ValueError(f"--dropout: {name} has no dropout; leave the flag out")
-    return builder(setting, num_classes=num_classes, dropout=dropout)
+    if dropout is not None:
+        if not _takes(builder, "dropout"):
+            raise ValueError(f"--dropout: {name} has no dropout; leave the flag out")
+        options["dropout"] = dropout
+    return builder(setting, num_classes=num_classes, **options)
+
+
+def _takes(builder: Builder, option: str) -> bool:
+    """Return whether a builder has a keyword argument of this name, or takes any."""
+    parameters = inspect.signature(builder).parameters
+    any_keyword = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return any_keyword or option in parameters

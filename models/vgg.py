@@ -1,4 +1,4 @@
-"""Spiking VGGs for event frames (Simonyan & Zisserman 2015; networks.md, cifar vgg)."""
+"""Spiking VGGs for event frames (Simonyan & Zisserman 2015)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ WIDTHS = {
 
 
 class VGG(SpikingNetwork):
-    """Five stages of 3x3 convolutions, each closed by average pooling; frames `(N, T, 2, H, W)`."""
+    """Five stages of 3x3 convolutions with average pooling at their ends.
+
+    Takes frames `(N, T, 2, H, W)`. `width` is the number of channels of the first stage; the others
+    have the multiples of it that `widths` has of 64.
+    """
 
     in_channels = 2
 
@@ -29,8 +33,10 @@ class VGG(SpikingNetwork):
         setting: NeuronSetting,
         num_classes: int = 10,
         dropout: float = 0.1,
+        width: int = 64,
     ) -> None:
         super().__init__(setting)
+        widths = tuple(tuple(channels * width // 64 for channels in stage) for stage in widths)
 
         def stage(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
             layers: list[nn.Module] = []

@@ -11,7 +11,7 @@ from models.preresnet_imagenet import Block, PreActResNet, SpikingPreActResNet
 class Tiny:
     """A stem, `depth` blocks and a head."""
 
-    def _build(self, depth, activation, spiking, num_classes):
+    def _build(self, depth, activation, spiking, num_classes, width):
         self.conv1 = nn.Conv2d(3, 4, 7, stride=4, bias=False)
         self.bn1 = nn.BatchNorm2d(4)
         self.relu1 = activation()

@@ -1,4 +1,4 @@
-"""What the tests of networks share: small inputs, and a step that gives everything it computed."""
+"""Small networks and inputs for tests, and one training step with all its results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ SPIKING = [
 THRESHOLD = {"if": 1.5, "lif": 0.08}
 
 
-def network(name: str, timesteps: int, dropout: float | None = 0.0, **setting) -> nn.Module:
-    """A float64 network with rule-filled weights, in training mode."""
+def network(
+    name: str, timesteps: int, dropout: float | None = 0.0, width: int = 8, **setting
+) -> nn.Module:
+    """Return a narrow float64 network in training mode, its weights filled by rule."""
     Vth = setting.pop("Vth", THRESHOLD[name.rsplit("_", 1)[1]])
     setting = NeuronSetting(timesteps=timesteps, Vth=Vth, **setting)
     if name.startswith("preresnet_"):
         dropout = None
-    model = create_model(name, setting, num_classes=7, dropout=dropout).double()
+    model = create_model(name, setting, 7, dropout, width=width).double()
     fill(model, salt=1, Vth=Vth)
     return model
 
 
 def images(name: str, timesteps: int, batch: int) -> Tensor:
-    """Seeded inputs of the least size at which every BatchNorm has several values a channel."""
+    """Return inputs of the least size at which every BatchNorm has several values per channel."""
     g = torch.Generator().manual_seed(timesteps * 10 + batch)
     if name.startswith("vgg"):
         return torch.rand(batch, timesteps, 2, 32, 32, generator=g, dtype=torch.float64)
@@ -40,6 +42,8 @@ def images(name: str, timesteps: int, batch: int) -> Tensor:
 
 
 class Step(NamedTuple):
+    """The results of one training step."""
+
     logits: Tensor
     loss: float
     grads: dict[str, Tensor]
@@ -47,7 +51,7 @@ class Step(NamedTuple):
 
 
 def step(model: nn.Module, x: Tensor, labels: Tensor | None = None) -> Step:
-    """Forward and backward once; gradients and buffers by name."""
+    """Run forward and backward once; gradients and buffers are by name."""
     model.zero_grad(set_to_none=True)
     logits = model(x)
     labels = torch.arange(len(x)) % logits.shape[1] if labels is None else labels
@@ -58,17 +62,17 @@ def step(model: nn.Module, x: Tensor, labels: Tensor | None = None) -> Step:
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """`|a - b| / |b|`, absolute where b is zero in exact arithmetic."""
+    """Return `|a - b| / |b|`, or `|a - b|` where b is zero in exact arithmetic."""
     scale = b.norm().item()
     return (a - b).norm().item() / (scale if scale > 1e-10 else 1.0)
 
 
-def assert_equal_steps(mine: Step, theirs: Step, tolerance: float = 1e-10) -> None:
-    """Logits, loss, every gradient and every buffer agree."""
-    assert distance(mine.logits, theirs.logits) <= tolerance
-    assert abs(mine.loss - theirs.loss) <= tolerance
-    assert mine.grads.keys() == theirs.grads.keys()
-    for name, grad in mine.grads.items():
-        assert distance(grad, theirs.grads[name]) <= tolerance, name
-    for name, buffer in mine.buffers.items():
-        assert distance(buffer.double(), theirs.buffers[name].double()) <= tolerance, name
+def assert_equal_steps(actual: Step, expected: Step, tolerance: float = 1e-10) -> None:
+    """Assert that logits, loss, every gradient and every buffer agree."""
+    assert distance(actual.logits, expected.logits) <= tolerance
+    assert abs(actual.loss - expected.loss) <= tolerance
+    assert actual.grads.keys() == expected.grads.keys()
+    for name, grad in actual.grads.items():
+        assert distance(grad, expected.grads[name]) <= tolerance, name
+    for name, buffer in actual.buffers.items():
+        assert distance(buffer.double(), expected.buffers[name].double()) <= tolerance, name

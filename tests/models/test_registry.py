@@ -28,7 +28,7 @@ def test_an_unknown_name_gets_the_nearest_and_the_list() -> None:
 
 
 def test_a_name_is_given_once() -> None:
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="already registered"):
         register("vgg.vgg11_if")(lambda setting: None)
 
 

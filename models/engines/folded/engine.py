@@ -39,8 +39,8 @@ class FoldedEngine(FoldedOptions):
 
     def readout(self, train: SpikeTrain, d: Dynamics) -> Tensor:
         """Return the representation `sum_t v_t s_t`, `(N, classes)`."""
-        values = train.values.unflatten(0, (self.timesteps, -1)).to(train.amplitude.dtype)
-        representation = train.amplitude * self.kernels.weighted_mean(values, d)
+        steps = train.scaled().unflatten(0, (self.timesteps, -1))
+        representation = self.kernels.weighted_mean(steps, d)
         if train.handle is None:
             return representation
         return grad.Readout.apply(train.handle, representation, d)

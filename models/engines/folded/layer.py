@@ -120,6 +120,8 @@ def sum_branches(
         scale, shift = branch.train.amplitude, None
         if branch.linear is None:
             residuals.append(branch.train.handle)
+            if branch.train.levels is not None:
+                a, scale = branch.train.levels[a.int()], None
         else:
             term, scale, shift = _weighted(branch, a, options, d, differentiable)
             terms += [term] if differentiable else []
@@ -143,7 +145,8 @@ def _weighted(
 def _first(branch: Branch, a: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     """Return the current of the first branch, in its own memory: the others are added in place."""
     if scale is None:
-        return a if branch.linear is not None else a.clone()
+        in_use = branch.linear is None and branch.train.levels is None
+        return a.clone() if in_use else a
     y = a.to(accumulator(branch.train.compute)) * scale
     return y if shift is None else y.add_(shift).to(branch.train.compute)
 

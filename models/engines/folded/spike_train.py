@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from models.dynamics import accumulator
+from models.engines.folded.autograd import rows, unrows
 from models.engines.folded.options import FoldedOptions
 from models.engines.ops import sync_batch_norm
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.reference import Affine, Statistics
 from models.engines.ops.sync_batch_norm import Reduction
+
+LinearMap = Callable[[Tensor], Tensor]
 
 # torch's functions on spike trains and currents, filled by `torch_functions`.
 TORCH_FUNCTIONS: dict[Callable, Callable] = {}
@@ -46,28 +49,30 @@ class Deferred:
         raise NotImplementedError
 
 
+@dataclass(eq=False)
 class SpikeTrain(Deferred):
-    """A spike train `amplitude * values`, with a handle for its gradient R.
+    """A spike train `s_t = amplitude * values`, with a handle for its gradient R.
 
-    `values` are `(T*N, C, ...)`, time-major, or `(N, C, ...)` where they are `static`; `binary`
-    tells that they are zeros and ones. `handle` is `(N, C, ...)`, None for the network's input;
-    `total` is `sum_t` of the values where it is known already.
+    `values` are `(T*N, C, ...)`, time-major, or `(N, C, ...)` where they are `static`. They are
+    zeros and ones where `binary`; after pooling they are numbers of spikes per window, and
+    `levels[k]` is `s_t` of a window with k spikes, rounded as in the published order of operations:
+    amplitude first, then the average. `handle` is `(N, C, ...)`, None for the network's input.
+    `known_total` is `sum_t` of the values, if known.
     """
 
-    def __init__(
-        self,
-        options: FoldedOptions,
-        values: Tensor | None,
-        amplitude: Tensor | None = None,
-        handle: Tensor | None = None,
-        total: Tensor | None = None,
-        static: bool = False,
-        binary: bool = False,
-    ) -> None:
-        self.options, self.values, self.amplitude, self.handle = options, values, amplitude, handle
-        self.static, self.binary = static, binary
-        self._total = total
-        self.compute = None if values is None else values.dtype
+    options: FoldedOptions
+    values: Tensor | None
+    amplitude: Tensor | None = None
+    handle: Tensor | None = None
+    known_total: Tensor | None = None
+    static: bool = False
+    binary: bool = False
+    levels: Tensor | None = None
+    compute: torch.dtype | None = None  # the type of operands; packed values have another
+
+    def __post_init__(self) -> None:
+        if self.compute is None:
+            self.compute = self.values.dtype
 
     def pack(self) -> None:
         """Store spikes as bytes, for a residual that waits while its branch is computed."""
@@ -78,62 +83,107 @@ class SpikeTrain(Deferred):
         """Return this spike train with its values in the compute type."""
         if self.values.dtype == self.compute:
             return self
-        values, total = self.options.kernels.recode(self.values, self.compute), self._total
-        return SpikeTrain(
-            self.options, values, self.amplitude, self.handle, total, self.static, self.binary
-        )
+        return replace(self, values=self.options.kernels.recode(self.values, self.compute))
 
     @property
     def total(self) -> Tensor:
         """`sum_t` of the values, `(N, C, ...)`."""
-        if self._total is None:
+        if self.known_total is None:
             T = self.options.timesteps
             steps = self.values.unflatten(0, (1 if self.static else T, -1))
             total = _sum(steps, accumulator(steps.dtype))
-            self._total = (total * T if self.static else total).to(steps.dtype)
-        return self._total
+            self.known_total = (total * T if self.static else total).to(steps.dtype)
+        return self.known_total
+
+    def scaled(self) -> Tensor:
+        """Return `s_t`, in the shape of the values and the parameters' type."""
+        if self.levels is not None:
+            return unrows(self.levels[rows(self.values).int()], self.values.shape)
+        if self.amplitude is None:
+            return self.values
+        return self.values.to(self.amplitude.dtype) * self.amplitude
 
     def dim(self) -> int:
-        """Return the number of dimensions, as of the tensor that this stands for."""
+        """Return the number of dimensions of the tensor that this stands for."""
         return self.values.dim()
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> SpikeTrain:
-        """Flatten dimensions, as of the tensor that this stands for."""
-        return self.map(lambda a: a.flatten(start_dim, end_dim))
+        """Flatten dimensions of the tensor that this stands for."""
+        handle, total = self.handle, self.known_total
+        return replace(
+            self,
+            values=self.values.flatten(start_dim, end_dim),
+            handle=None if handle is None else handle.flatten(start_dim, end_dim),
+            known_total=None if total is None else total.flatten(start_dim, end_dim),
+        )
 
-    def map(self, linear: Callable[[Tensor], Tensor]) -> SpikeTrain:
-        """Apply a linear map that has no weight and is the same at every step."""
-        return SpikeTrain(
-            self.options,
-            linear(self.unpacked().values),
-            self.amplitude,
-            None if self.handle is None else linear(self.handle),
-            None if self._total is None else linear(self._total.to(self.compute)),
-            self.static,
+    def average(self, pool: LinearMap) -> SpikeTrain:
+        """Apply a pooling function that averages over windows.
+
+        The amplitude is multiplied first, as in the published code; in a narrower type than the
+        parameters' it is not, since that would round it.
+        """
+        train, amplitude = self.unpacked(), self.amplitude
+        values, total = train.values, self.known_total
+        total = None if total is None else total.to(self.compute)
+        if amplitude is not None and amplitude.dtype == self.compute:
+            # The mean of a contiguous tensor, as published, is summed in another order than that of
+            # a channels-last one.
+            values, amplitude = train.scaled().contiguous(), None
+            total = None if total is None else total * self.amplitude
+        return replace(
+            train,
+            values=pool(values),
+            amplitude=amplitude,
+            handle=None if self.handle is None else pool(self.handle),
+            known_total=None if total is None else pool(total),
+            binary=False,
+            levels=None,
+        )
+
+    def count(self, pool: LinearMap, sum_windows: LinearMap, levels: Tensor) -> SpikeTrain:
+        """Pool spikes by counting those in each window.
+
+        `pool` averages over windows, `sum_windows` sums over the same windows; `levels` are as in
+        the class.
+        """
+        train, total = self.unpacked(), self.known_total
+        return replace(
+            train,
+            values=sum_windows(train.values),
+            amplitude=self.amplitude / (len(levels) - 1),
+            handle=None if self.handle is None else pool(self.handle),
+            known_total=None if total is None else sum_windows(total.to(self.compute)),
+            binary=False,
+            levels=levels,
         )
 
     def without_values(self) -> SpikeTrain:
         """Return what the backward pass needs, so that the values can be freed."""
-        return SpikeTrain(
-            self.options, None, self.amplitude, self.handle, self.total, static=self.static
-        )
+        return replace(self, values=None, known_total=self.total, levels=None)
 
     def drop(self, p: float) -> SpikeTrain:
         """Apply dropout with a fresh mask at every step.
 
-        The gradient is approximate (docs/method.md, section 5).
+        The gradient is approximate (docs/method.md, section 5). Raises `TypeError` for a static
+        image.
         """
         if self.static:
             raise TypeError("dropout on a static image: use the unrolled engine for this network")
-        if self.amplitude is None:
-            raise TypeError("dropout on event frames: use the unrolled engine for this network")
-        values, T = self.unpacked().values, self.options.timesteps
+        train, amplitude = self.unpacked(), self.amplitude
+        values, T = train.values, self.options.timesteps
         keep, kept = self.options.draw_mask(values, p)
         times = _sum(keep.view(torch.uint8).unflatten(0, (T, -1)), torch.int16)
         share = times / (kept * T)
-        handle = None if self.handle is None else self.handle * share.to(self.handle.dtype)
-        return SpikeTrain(
-            self.options, values * keep, self.amplitude / kept, handle, binary=self.binary
+        if amplitude is None:
+            amplitude = values.new_ones((), dtype=accumulator(values.dtype))
+        return replace(
+            train,
+            values=values * keep,
+            amplitude=amplitude / kept,
+            handle=None if self.handle is None else self.handle * share.to(self.handle.dtype),
+            known_total=None,
+            levels=None,
         )
 
     def as_current(self) -> Current:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from models.engines.folded.spike_train import TORCH_FUNCTIONS, Branch, Current, Norm, SpikeTrain
 from models.engines.ops.linear import Conv2d, Linear
@@ -72,14 +73,40 @@ def _dropout(x, p=0.5, training=True, inplace=False) -> SpikeTrain:
 
 
 @_implements(F.avg_pool2d)
-def _avg_pool2d(x, *args, **kwargs) -> SpikeTrain:
-    return _spike_train(x, "avg_pool2d").map(lambda a: F.avg_pool2d(a, *args, **kwargs))
+def _avg_pool2d(
+    x,
+    kernel_size,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+) -> SpikeTrain:
+    def pool(a: Tensor, divisor: int | None = divisor_override) -> Tensor:
+        return F.avg_pool2d(a, size, stride, padding, ceil_mode, count_include_pad, divisor)
+
+    train, size = _spike_train(x, "avg_pool2d"), _pair(kernel_size)
+    whole_windows = not ceil_mode and (count_include_pad or _pair(padding) == (0, 0))
+    if train.binary and whole_windows and divisor_override is None:
+        return train.count(pool, lambda a: pool(a, 1), _levels(train.amplitude, size))
+    return train.average(pool)
+
+
+def _levels(amplitude: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the averages of windows with 0, 1, 2, ... spikes, as the pooling function rounds them.
+
+    A window's average depends on its number of spikes alone, wherever they are: the terms of the
+    sum are the amplitude and zeros.
+    """
+    pixels = size[0] * size[1]
+    spikes = amplitude.new_ones(pixels + 1, pixels).tril(-1)  # k in row k
+    return F.avg_pool2d((spikes * amplitude).view(-1, 1, *size), size).flatten()
 
 
 @_implements(F.adaptive_avg_pool2d)
 def _adaptive_avg_pool2d(x, output_size) -> SpikeTrain:
     train = _spike_train(x, "adaptive_avg_pool2d")
-    return train.map(lambda a: F.adaptive_avg_pool2d(a, output_size))
+    return train.average(lambda a: F.adaptive_avg_pool2d(a, output_size))
 
 
 @_implements(torch.flatten)
