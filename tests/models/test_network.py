@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from models import NeuronSetting, create_model
-from models.engines.ops.reference import channel_statistics
 from models.neuron import IFNeuron, LIFNeuron
 from tests.models.networks import SPIKING, images, network, step
 
@@ -97,17 +96,6 @@ def test_a_step_on_cuda_does_not_wait_for_the_host(engine: str) -> None:
         torch.nn.functional.cross_entropy(model(x), labels).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_batch_statistics_are_of_the_accumulation_type(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    y = (7.4 + 0.3 * torch.randn(100_000, 3, generator=generator)).to(dtype)
-    mean, var = channel_statistics(y)
-    assert mean.dtype == var.dtype == torch.promote_types(dtype, torch.float32)
-    exact = torch.var_mean(y.double(), dim=0, correction=0)
-    torch.testing.assert_close(mean.double(), exact[1], rtol=2e-4, atol=0)
-    torch.testing.assert_close(var.double(), exact[0], rtol=2e-3, atol=0)
 
 
 def test_networks_with_dropout_evaluate_folded_and_train_unrolled() -> None:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from models.dynamics import Dynamics, accumulator, masks, step
 
+# Elements that `channel_statistics` converts to float64 at a time.
+PART_ELEMENTS = 1 << 20
+
 
 class Affine(NamedTuple):
     """A BatchNorm as an affine map: `z = gamma * yh + beta`, `yh = (y - mean) * inv_std`."""
@@ -160,15 +163,27 @@ def statistics_(y: Tensor, centre: bool) -> Statistics:
 
 
 def channel_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance per channel of `(M, C)`, in the accumulation type."""
+    """Return mean and biased variance per channel of `(M, C)`, in the accumulation type.
+
+    On a CPU, where `torch.var_mean` is slow, they are computed in float64, a part of the rows at a
+    time: sums over millions of rows in float32 lose digits.
+    """
     if y.device.type != "cpu":
         var, mean = torch.var_mean(y.to(accumulator(y.dtype)), 0, correction=0)
         return mean, var
-    # One pass, many times as fast as `torch.var_mean` on a CPU. The result has the type of the
-    # running statistics that are passed, which momentum 0 leaves alone.
-    unused = y.new_zeros(y.shape[1], dtype=accumulator(y.dtype))
-    mean, var = torch.batch_norm_update_stats(y, unused, unused.clone(), 0.0)
-    return mean, var
+    parts = [
+        (len(part), *_statistics_in_float64(part))
+        for part in y.split(max(1, PART_ELEMENTS // y.shape[1]))
+    ]
+    mean = sum(n * m for n, m, _ in parts) / len(y)
+    var = sum(n * (v + (m - mean).square()) for n, m, v in parts) / len(y)
+    return mean.to(accumulator(y.dtype)), var.to(accumulator(y.dtype))
+
+
+def _statistics_in_float64(y: Tensor) -> tuple[Tensor, Tensor]:
+    # The running statistics that the function asks for are left alone at momentum 0.
+    unused = y.new_zeros(y.shape[1], dtype=torch.float64)
+    return torch.batch_norm_update_stats(y.double(), unused, unused.clone(), 0.0)
 
 
 def centre_(y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The choice of an engine: defaults, refusals, fallbacks, and what is told of them."""
+"""The choice of an engine: defaults, errors, fallbacks, and the lines about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from models.engines import select
 from models.engines.ops.dispatch import CompilerError, Kernels
-from models.engines.select import COMPILE_PAYS, choose
+from models.engines.select import COMPILE_PAYS, ENGINES, choose
+from models.engines.unrolled import UnrolledEngine
 
 CPU = torch.device("cpu")
 
@@ -27,9 +28,18 @@ def test_unknown_values_are_named(value: dict) -> None:
         choose(4, CPU, **value)
 
 
-def test_the_approximate_engine_says_so() -> None:
-    choice = choose(4, CPU, engine="rate")
-    assert "APPROXIMATE" in choice.line() and choice.training.approximate
+@pytest.mark.parametrize("engine", [None, *ENGINES])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_line_and_the_notes_agree_on_exactness(engine: str | None, dropout: float) -> None:
+    choice = choose(4, CPU, engine=engine, dropout=dropout)
+    approximate = engine == "rate" or (engine == "folded" and dropout > 0)
+    assert ("APPROXIMATE" in choice.line()) == approximate
+    assert ("exact" in choice.line()) == (not approximate)
+    assert any("approximate" in note for note in choice.notes) == (
+        engine in ("folded", "rate") and dropout > 0
+    )
+    assert isinstance(choice.training, UnrolledEngine) == (choice.name == "unrolled")
+    assert isinstance(choice.evaluation, UnrolledEngine) == (engine == "unrolled")
 
 
 def test_bf16_falls_back_with_a_line(monkeypatch) -> None:

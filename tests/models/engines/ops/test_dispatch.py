@@ -51,28 +51,6 @@ def draw(timesteps: int, rows: int, channels: int):
     return y, Affine(scale[0] - 1, scale[1], scale[0], scale[1] - 1)
 
 
-@pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
-def test_a_current_may_be_centred_beforehand(d: Dynamics) -> None:
-    y, affine = draw(3, 40, 8)
-    y, affine = y.double(), Affine(*(a.double() for a in affine))
-    whole = reference.fold(y, None, affine, Vth.double(), d, torch.float64)
-    mean = reference.centre_(y)
-    assert y.mean(0).abs().max() < 1e-14
-    torch.testing.assert_close(
-        reference.fold(y, mean, affine, Vth.double(), d, torch.float64), whole
-    )
-
-
-def test_statistics_are_those_of_all_rows() -> None:
-    y, _ = draw(3, 40, 8)
-    y = y.double() + 100
-    expected = torch.var_mean(y, (0, 1), correction=0)
-    centred, time_mean = y - y.mean(0), y.mean(0)
-    found = reference.statistics_(y, centre=True)
-    torch.testing.assert_close((found.var, found.mean), expected)
-    torch.testing.assert_close((y, found.time_mean), (centred, time_mean))
-
-
 @pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=("fp32", "bf16"))

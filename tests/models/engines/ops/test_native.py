@@ -72,3 +72,12 @@ def test_other_default_types_change_nothing() -> None:
     torch.testing.assert_close(
         statistics.mean, reference.channel_statistics(y.flatten(0, 1))[0], rtol=1e-4, atol=1e-4
     )
+
+
+@needs_compiler
+def test_statistics_keep_all_digits() -> None:
+    y = 7.4 + 0.3 * torch.randn(1, 3_000_000, 2, generator=torch.Generator().manual_seed(0))
+    exact_var, exact_mean = torch.var_mean(y.double(), dim=(0, 1), correction=0)
+    found = native.statistics_(y, centre=False)
+    torch.testing.assert_close(found.mean.double(), exact_mean, rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.var.double(), exact_var, rtol=1e-7, atol=0)
