@@ -54,7 +54,7 @@ def build_context(args: Namespace, layout: Layout, world: World) -> RunContext:
             schedule=Schedule(args.lr, args.epochs, args.warmup, first_epoch_only=True),
             world=world,
             resumed=resumed,
-            pretrained=bool(args.pre_train) and not resumed,
+            pretrained=args.pre_train if not resumed else "",
             keys=IMAGENET_KEYS,
             batch_flags=("--batch-size", "--batch-size"),
         )

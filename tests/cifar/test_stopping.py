@@ -170,7 +170,7 @@ def test_another_run_of_the_name_is_refused_and_says_who_has_it(call, tmp_path, 
         (line,) = capsys.readouterr().err.splitlines()
         assert f"process {os.getpid()} on " in line and "since " in line and "--name" in line
         assert [path.name for path in folder.iterdir()] == [f".{STEM}.lock"]
-        call("-e")  # a test in between writes a row alone
+        call("-e")  # an evaluation writes no file of the training
     call(*FLAGS)
 
 

@@ -1,4 +1,5 @@
 import copy
+import csv
 import json
 import math
 from argparse import Namespace
@@ -44,6 +45,11 @@ def _log(folder, stem="tiny.lif"):
 
 def _rows(folder, stem="tiny.lif"):
     return [[float(x) for x in line.split()] for line in _log(folder, stem).splitlines()[1:]]
+
+
+def _evaluations(folder, stem="tiny.lif"):
+    with (folder / f"{stem}_evaluation.tsv").open() as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
@@ -187,25 +193,41 @@ def test_a_published_checkpoint_is_resumed(call):
     published["state_dict"] = {f"module.{k}": v for k, v in ours["state_dict"].items()}
     published["best_acc"] = torch.tensor(ours["best_acc"])
     torch.save(published, folder / "theirs.pth")
+    rows = _log(folder).splitlines()
+    evaluation = "0.000000\t0.000000\t1.500000\t0.000000\t50.000000\t"  # as theirs logs it
+    (folder / "theirs.txt").write_text("\n".join([*rows[:2], evaluation, rows[2], ""]))
     call("--epochs", "3", "--resume", "theirs.pth", "--name", "B")
-    (row,) = _rows(folder, "tiny.lifB")
+    *earlier, row = _rows(folder, "tiny.lifB")
+    assert earlier == _rows(folder)
     assert row[0] == pytest.approx(0.05 * (1 + math.cos(math.pi * 2 / 3)), abs=1e-6)
     assert torch.load(folder / "tiny.lifB.pth", weights_only=True)["epoch"] == 3
 
 
-def test_evaluation_logs_the_checkpoints_accuracy_and_firing_rates(call, capsys):
+def test_an_evaluation_writes_its_own_table_and_the_firing_rates(call, capsys):
     folder = call("--epochs", "2", "--manualSeed", "3")
     best = torch.load(folder / "tiny.lif_best.pth", weights_only=True)
-    before = (folder / "tiny.lif.pth").read_bytes()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     call("-e", "--resume", "tiny.lif_best.pth", "--rate_stat", "1")
     assert f"top-1 {best['acc']:.2f} %" in capsys.readouterr().out
-    row = _rows(folder)[-1]
-    assert row[4] == pytest.approx(best["acc"], abs=1e-6)
-    assert math.isnan(row[1])
+    (row,) = _evaluations(folder)
+    assert (row["checkpoint"], row["timesteps"], row["samples"]) == (
+        "tiny.lif_best.pth",
+        "2",
+        "359",
+    )
+    assert float(row["top-1 (%)"]) == pytest.approx(best["acc"], abs=1e-6)
     rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
     assert rates.keys() == {"relu1", "relu2"}
     assert all(0 < rate < 1 for rate in rates.values())
-    assert (folder / "tiny.lif.pth").read_bytes() == before
+    assert float(row["firing rate"]) == pytest.approx(sum(rates.values()) / 2, abs=1e-6)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_the_published_row_of_an_evaluation_is_logged_when_asked_for(call):
+    folder = call("-e", "--log_evaluation")
+    (row,), (evaluation,) = _rows(folder), _evaluations(folder)
+    assert row == [0, 0, float(evaluation["loss"]), 0, float(evaluation["top-1 (%)"])]
+    assert (evaluation["checkpoint"], evaluation["firing rate"]) == ("untrained", "")
 
 
 @pytest.mark.parametrize("last", [0, 2])
@@ -238,14 +260,14 @@ def test_an_evaluation_in_between_does_not_disturb_resuming(call, killed_before_
     with pytest.raises(Killed):
         call("--epochs", "2", "--manualSeed", "3")
     killed_before_epoch(None)
-    call("-e", "--resume", "tiny.lif.pth")
+    call("-e", "--resume", "tiny.lif.pth", "--log_evaluation")
     folder = call("--epochs", "2", "--resume", "tiny.lif.pth")
     assert _log(folder) == _log(whole, "tiny.lifwhole")
 
 
 def test_rate_stat_off_saves_no_rates(call):
     folder = call("-e")
-    assert [path.name for path in folder.iterdir()] == ["tiny.lif.txt"]
+    assert [path.name for path in folder.iterdir()] == ["tiny.lif_evaluation.tsv"]
 
 
 def test_an_approximate_engine_is_labelled(call, capsys):

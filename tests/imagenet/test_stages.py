@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import os
@@ -27,6 +28,13 @@ class Killed(BaseException):
 def _rows(folder, stem):
     lines = (folder / f"{stem}.txt").read_text().splitlines()
     return [[float(x) for x in line.split()] for line in lines[1:]]
+
+
+def _tested(folder, stem):
+    """The only row of a table of evaluations, its numbers as such."""
+    with (folder / f"{stem}_evaluation.tsv").open() as file:
+        (row,) = csv.DictReader(file, delimiter="\t")
+    return {key: float(x) if re.fullmatch(r"[\d.]+", x) else x for key, x in row.items()}
 
 
 def _load(path):
@@ -93,7 +101,7 @@ def test_the_snn_starts_from_both_and_is_tested_before_training(call, handed_ove
     assert printed.index("before training") < printed.index("epoch 1/1")
     assert _load(handed_over / "preresnet_snn.tiny_if.pth")["arch"] == "preresnet_snn.tiny_if"
     call(SNN + "-e --name tested")
-    assert _rows(handed_over, "tested")[0][4] == pytest.approx(float(before[1]), abs=0.01)
+    assert _tested(handed_over, "tested")["top-1 (%)"] == pytest.approx(float(before[1]), abs=0.01)
     assert "untrained" not in capsys.readouterr().out
 
 
@@ -101,8 +109,10 @@ def test_a_snn_of_many_steps_and_no_late_threshold_is_the_ann(call, handed_over,
     """With T large and alpha 0.5 the rates are the clipped activations, so scores agree."""
     call("--arch preresnet_ann.tiny --pre_train ann.pth -e --name a")
     call(SNN + "-e --name b --timesteps 400")
-    (ann,), (spiking,) = (_rows(handed_over, name) for name in "ab")
-    assert spiking[2] == pytest.approx(ann[2], abs=0.1)
+    ann, spiking = (_tested(handed_over, name) for name in "ab")
+    assert spiking["loss"] == pytest.approx(ann["loss"], abs=0.1)
+    assert (ann["timesteps"], spiking["timesteps"]) == ("", 400)
+    assert ann["checkpoint"] == spiking["checkpoint"] == "ann.pth"
 
 
 def test_lif_thresholds_are_scaled_by_delta_t(call, handed_over, capsys):
@@ -184,7 +194,7 @@ def test_published_checkpoints_are_resumed_and_tested(call):
     published["best_acc1"] = torch.tensor(ours["best_acc1"])
     torch.save(published, folder / "theirs.pth")
     call(ANN + "--resume theirs.pth -e --name tested")
-    assert _rows(folder, "tested")[0][4] == pytest.approx(ours["acc1"], abs=1e-6)
+    assert _tested(folder, "tested")["top-1 (%)"] == pytest.approx(ours["acc1"], abs=1e-6)
     call(ANN + "--resume theirs.pth --epochs 3 --name B")
     assert _load(folder / "B.pth")["epoch"] == 3
 

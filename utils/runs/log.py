@@ -15,7 +15,8 @@ COLUMNS = ("Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc
 class Log:
     """The table in the file `path`: mean losses, accuracies in percent.
 
-    The row of an evaluation has `nan` for the training loss and accuracy.
+    The row of an evaluation has 0 for the learning rate and the training figures, as in published
+    logs, or `nan` for the training figures, as earlier versions wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +33,7 @@ class Log:
 
     def epochs(self) -> list[list[float]]:
         """Return the rows of trained epochs, without those of evaluations."""
-        return [row for row in self.read() if not math.isnan(row[1])]
+        return [row for row in self.read() if not _is_evaluation(row)]
 
     def start(self, rows: Sequence[Sequence[float]] = ()) -> None:
         """Replace the file by the header and `rows`."""
@@ -61,6 +62,16 @@ class Log:
             return len(self.epochs()) if self.path.read_text().endswith("\n") else None
         except (OSError, UserError, ValueError):
             return None
+
+
+def evaluation_row(loss: float, accuracy: float) -> list[float]:
+    """Return the published row of an evaluation."""
+    return [0.0, 0.0, loss, 0.0, accuracy]
+
+
+def _is_evaluation(row: Sequence[float]) -> bool:
+    rate, train_loss, _, train_accuracy, _ = row
+    return math.isnan(train_loss) or rate == train_loss == train_accuracy == 0
 
 
 def _line(row: Sequence[float]) -> str:

@@ -11,9 +11,10 @@ from utils.system.atomic_write import writing
 
 # What follows the stem in the name of each file of a run.
 LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
-LOG, CURVES, FIRING_RATES, RECORD = ".txt", ".pdf", "_firing_rate.dict", ".json"
+LOG, CURVES, RECORD = ".txt", ".pdf", ".json"
+EVALUATION, FIRING_RATES = "_evaluation.tsv", "_firing_rate.dict"
 _CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
-_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, FIRING_RATES, RECORD)
+_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, RECORD, EVALUATION, FIRING_RATES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class RunFiles:
     @property
     def curves(self) -> Path:
         return self.path(CURVES)
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path(EVALUATION)
 
     @property
     def firing_rates(self) -> Path:

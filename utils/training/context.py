@@ -36,7 +36,7 @@ class RunContext:
     """All that a run is made of, built once from the flags.
 
     `network` is the name as typed, `args` are all flags as recorded in checkpoints; `pretrained`
-    tells that the weights come from another network; `batch_flags` are the flags of the training
+    is the file of another network's weights, if any; `batch_flags` are the flags of the training
     and the test batch.
     """
 
@@ -53,7 +53,7 @@ class RunContext:
     schedule: Schedule
     world: World
     resumed: Resumed | None
-    pretrained: bool = False
+    pretrained: str = ""
     keys: CheckpointKeys = CIFAR_KEYS
     batch_flags: tuple[str, str] = ("--train-batch", "--test-batch")
 
@@ -66,6 +66,11 @@ class RunContext:
     def resumed_name(self) -> str:
         """The file name of the checkpoint resumed, empty if there is none."""
         return self.resumed.name if self.resumed else ""
+
+    @property
+    def timesteps(self) -> int | None:
+        """The length of spike trains, None for a network without neurons."""
+        return self.setting.timesteps if hasattr(self.model, "firing_rates") else None
 
     @property
     def batch_flag(self) -> tuple[str, int]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from utils.datasets.sharding import shard
 from utils.runs import checkpoint
-from utils.runs.log import Log
+from utils.runs.evaluation_table import Evaluation, append_evaluation
+from utils.runs.log import Log, evaluation_row
 from utils.training import loop
 from utils.training.context import RunContext
 from utils.training.metrics import Scores
@@ -15,7 +14,10 @@ from utils.training.progress import bar_factory
 
 
 def evaluate(context: RunContext) -> None:
-    """Evaluate once and log the scores; with `--rate_stat 1` save all layers' firing rates."""
+    """Evaluate once and append the scores to the run's table of evaluations.
+
+    With `--rate_stat 1` saves all layers' firing rates, with `--log_evaluation` appends to the log.
+    """
     if context.resumed:
         where = f"--resume {context.resumed.name}"
         checkpoint.load_weights(context.model, context.resumed.content["state_dict"], where)
@@ -24,11 +26,34 @@ def evaluate(context: RunContext) -> None:
     if context.setting.rate_stat:
         context.model.reset_firing_rates()
     scores = score(context, "test")
+    rates = _mean_firing_rates(context) if context.setting.rate_stat else {}
     if context.world.is_main:
-        context.files.make_folder()
-        Log(context.files.log).append([0.0, math.nan, scores.loss, math.nan, scores.top1])
-    if context.setting.rate_stat:
-        _save_firing_rates(context)
+        _save(context, scores, rates)
+
+
+def _save(context: RunContext, scores: Scores, rates: dict[str, float]) -> None:
+    """Write the scores, and the firing rates if they were recorded."""
+    files, mean = context.files, sum(rates.values()) / len(rates) if rates else None
+    files.make_folder()
+    if rates:
+        checkpoint.save(files.firing_rates, rates)
+        context.world.print_main(
+            f"firing rate {mean:.4f} on average over layers: {files.firing_rates}"
+        )
+    append_evaluation(
+        files.evaluation,
+        Evaluation(
+            context.resumed_name or context.pretrained or "untrained",
+            context.timesteps,
+            scores.loss,
+            scores.top1,
+            scores.top5,
+            scores.samples,
+            mean,
+        ),
+    )
+    if context.training.log_evaluation:
+        Log(files.log).append(evaluation_row(scores.loss, scores.top1))
 
 
 def score(context: RunContext, title: str) -> Scores:
@@ -45,14 +70,10 @@ def score(context: RunContext, title: str) -> Scores:
     return scores
 
 
-def _save_firing_rates(context: RunContext) -> None:
-    """Save each layer's mean firing rate over the whole test set."""
-    world, samples, path = context.world, context.data.test.num_samples, context.files.firing_rates
+def _mean_firing_rates(context: RunContext) -> dict[str, float]:
+    """Return each layer's mean firing rate over the whole test set; a collective."""
+    world, samples = context.world, context.data.test.num_samples
     first, last = shard(0, samples, world.rank, world.size)
     local = context.model.firing_rates()
     parts = world.all_gather({layer: rate * (last - first) for layer, rate in local.items()})
-    rates = {layer: sum(part.get(layer, 0.0) for part in parts) / samples for layer in local}
-    if world.is_main:
-        checkpoint.save(path, rates)
-        mean = sum(rates.values()) / len(rates)
-        world.print_main(f"firing rate {mean:.4f} on average over layers: {path}")
+    return {layer: sum(part.get(layer, 0.0) for part in parts) / samples for layer in local}

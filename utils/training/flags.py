@@ -30,6 +30,7 @@ class TrainingFlags:
     save_every: int
     on_nan: str
     evaluate: bool
+    log_evaluation: bool
     print_freq: int | None
 
 
@@ -111,6 +112,11 @@ def add_files(group, folder: str) -> None:
         help="steps between checkpoints within an epoch; 0 saves after epochs alone",
     )
     group.add_argument("-e", "--evaluate", action="store_true", help="test once, do not train")
+    group.add_argument(
+        "--log_evaluation",
+        action="store_true",
+        help="with -e, also append the published row 0 0 loss 0 accuracy to the log",
+    )
 
 
 def add_engine(

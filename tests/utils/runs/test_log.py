@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from utils.runs.log import COLUMNS, Log
+from utils.runs.log import COLUMNS, Log, evaluation_row
 from utils.system.errors import UserError
 
 ROW = [0.1, 2.302585, 2.3, 10.0, 12.3456789]
@@ -25,12 +25,17 @@ def test_restarting_with_its_own_rows_changes_no_byte(tmp_path):
     assert log.path.read_bytes() == before
 
 
-def test_evaluations_are_no_epochs(tmp_path):
+@pytest.mark.parametrize(
+    "row", [evaluation_row(1.0, 50.0), [0.0, math.nan, 1.0, math.nan, 50.0]], ids=str
+)
+def test_evaluations_are_not_epochs(tmp_path, row):
+    """Published ones have zeros, those of earlier versions nan, for what is not known."""
     log = Log(tmp_path / "x.txt")
     log.append(ROW)
-    log.append([0.0, math.nan, 1.0, math.nan, 50.0])
-    assert len(log.read()) == 2
-    assert len(log.epochs()) == 1
+    log.append(row)
+    log.append(ROW)
+    assert len(log.read()) == 3
+    assert len(log.epochs()) == 2
 
 
 def test_no_file_has_no_rows(tmp_path):
@@ -55,7 +60,7 @@ def test_another_table_is_refused_by_name(tmp_path, text):
 
 
 def test_completing_adds_what_is_missing_and_mends_what_is_cut(tmp_path):
-    log, rows = Log(tmp_path / "x.txt"), [[float(i)] * 5 for i in range(4)]
+    log, rows = Log(tmp_path / "x.txt"), [[float(i)] * 5 for i in range(1, 5)]
     log.complete(rows[:1])
     log.append([0.0, math.nan, 0.0, math.nan, 0.0])  # an evaluation stays where it is
     log.complete(rows[:2])
