@@ -6,26 +6,34 @@ import signal
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from utils.distributed.request_sync import RequestSync
 from utils.distributed.world import World
 from utils.system.errors import Stopped, UserError
 from utils.system.signals import STOPS, Request, Signals, exit_status
 from utils.training import non_finite
-from utils.training.metrics import EpochResult
+from utils.training.metrics import EpochResult, Meter
 from utils.training.state import TrainState
+from utils.training.step_guard import RejectedStep, StepGuard
 
 
 class StepHooks:
-    """Called by the loop at fixed places, on every rank; these do nothing and accept every step."""
+    """Called by the loop at fixed places, on every rank; these take every step."""
 
     def before_step(self) -> None:
         """Called before each step."""
 
-    def accepts_step(self, images: Tensor, loss: Tensor) -> bool:
-        """Return whether the optimizer may take a step with the gradients of the parameters."""
+    def settle_step(self) -> bool:
+        """Return whether the step taken last stands, and with it what was computed since.
+
+        Called before each step is taken, and after the last one of an epoch.
+        """
         return True
+
+    def take_step(self, state: TrainState, images: Tensor, batch: Meter) -> None:
+        """Update the parameters from their gradients, and the meter from that of the batch."""
+        state.optimizer.step()
+        state.meter.merge(batch)
 
     def after_step(self) -> None:
         """Called after each step, once it is counted."""
@@ -73,27 +81,28 @@ class RunHooks(StepHooks):
         self.signals, self.writer, self.save_every, self.skip = signals, writer, save_every, skip
         self.requests = RequestSync(world)
         self.request = Request.NONE
-        self.buffers_before: list[Tensor] = []
+        self.guard = StepGuard(state, world, keep_buffers=skip)
 
     def before_step(self) -> None:
-        if self.skip:
-            self.buffers_before = [buffer.clone() for buffer in self.state.model.buffers()]
+        self.guard.before_step()
 
-    def accepts_step(self, images: Tensor, loss: Tensor) -> bool:
-        gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
-        # Averaged gradients are the same on all ranks, which therefore decide alike.
-        value = norm if self.world.size > 1 else norm + loss
-        if value.isfinite():
+    def settle_step(self) -> bool:
+        rejected = self.guard.rejected()
+        if rejected is None:
             return True
-        line = f"{self._position(1)}: {self._reason(images)}"
+        line = f"{rejected.position}: {self._reason(rejected)}"
         if not self.skip:
             raise UserError(
                 f"no longer finite in {line}; lower --lr, lengthen --warmup or pass --on_nan skip; "
                 "the last checkpoint is kept"
             )
-        self._leave_out(line)
+        self.guard.restore_buffers()
+        self.state.skipped += 1
+        self.world.print_main(f"warning: skipping {line} ({self.state.skipped} skipped so far)")
         return False
+
+    def take_step(self, state: TrainState, images: Tensor, batch: Meter) -> None:
+        self.guard.take_step(images, batch, self._position(1))
 
     def after_step(self) -> None:
         self.request = max(self.request, self.requests.post(self.signals.request()))
@@ -117,16 +126,14 @@ class RunHooks(StepHooks):
     def after_epoch(self, result: EpochResult) -> None:
         self.writer.save_epoch(result)
 
-    def _reason(self, images: Tensor) -> str:
-        """Return what is not finite, preferring a layer of any rank to the gradients of all."""
-        found = self.world.all_gather(non_finite.first_not_finite(self.state.model, images))
-        return next((one for one in found if not one.startswith(non_finite.GRADIENT)), found[0])
+    def _reason(self, rejected: RejectedStep) -> str:
+        """Return what is not finite, preferring a layer of any rank to the gradients of all.
 
-    def _leave_out(self, line: str) -> None:
-        for buffer, before in zip(self.state.model.buffers(), self.buffers_before, strict=True):
-            buffer.copy_(before)
-        self.state.skipped += 1
-        self.world.print_main(f"warning: skipping {line} ({self.state.skipped} skipped so far)")
+        The parameters are those of the rejected step, which changed none and is the last one taken.
+        """
+        own = non_finite.first_not_finite(self.state.model, rejected.images, rejected.parameters)
+        found = self.world.all_gather(own)
+        return next((one for one in found if not one.startswith(non_finite.GRADIENT)), found[0])
 
     def _exchange_and_serve(self, trained: bool = True) -> None:
         self.request = max(self.request, self.requests.exchange(self.signals.request()))
@@ -137,6 +144,7 @@ class RunHooks(StepHooks):
         request, self.request = self.request, Request.NONE
         taken = self.state.iteration + self.state.step
         if request or (trained and self.save_every and taken % self.save_every == 0):
+            self.settle_step()
             self.writer.save_within_epoch()
         if request == Request.SAVE:
             self.world.print_main(f"SIGUSR1: saved after {self._position()}")

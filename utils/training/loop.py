@@ -86,20 +86,35 @@ def train_one_epoch(
     model.train()
     with bar:
         for rate, (images, labels) in zip(rates[state.step :], loader, strict=True):
-            hooks.before_step()
             set_learning_rate(state.optimizer, rate)
-            state.optimizer.zero_grad(set_to_none=True)
-            batch = compute_gradients(model, images, labels, world, parts)
-            if hooks.accepts_step(images, batch.loss()):
-                state.optimizer.step()
-                state.meter.merge(batch)
-            state.step += 1
+            train_step(state, model, images, labels, world, hooks, parts)
             _require_finite(bar.step(state.meter))
             hooks.after_step()
+    hooks.settle_step()
     world.average_running_statistics(state.model)
     _require_finite_state(state.model)
     _require_finite(state.meter.reduce(world))
     hooks.after_training()
+
+
+def train_step(
+    state: TrainState,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    world: World,
+    hooks: StepHooks,
+    parts: int = 1,
+) -> None:
+    """Take one step; with a GPU the host never waits for what it has not computed long ago."""
+    hooks.before_step()
+    state.optimizer.zero_grad(set_to_none=True)
+    batch = compute_gradients(model, images, labels, world, parts)
+    if not hooks.settle_step():  # the forward pass updated running statistics that are undone
+        state.optimizer.zero_grad(set_to_none=True)
+        batch = compute_gradients(model, images, labels, world, parts)
+    hooks.take_step(state, images, batch)
+    state.step += 1
 
 
 def compute_gradients(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from utils.device.host_copy import HostCopy
 from utils.distributed.world import World
 
 
@@ -42,9 +43,12 @@ class Meter:
         count = torch.full((), samples, device=loss.device)
         self.totals += torch.stack([loss.double() * samples, top1, top5, count])
 
-    def merge(self, other: Meter) -> None:
-        """Add the sums of `other`."""
-        self.totals += other.totals
+    def merge(self, other: Meter, condition: Tensor | None = None) -> None:
+        """Add the sums of `other`, if `condition` (0-dim, on the device) holds."""
+        zero = torch.zeros_like(other.totals)
+        self.totals += (
+            other.totals if condition is None else torch.where(condition, other.totals, zero)
+        )
 
     def loss(self) -> Tensor:
         """Return the mean loss so far, 0-dim, on the device."""
@@ -54,13 +58,21 @@ class Meter:
         """Return the number of samples on this rank; synchronizes the device."""
         return int(self.totals[3])
 
-    def local(self) -> Scores:
-        """Return the scores of this rank; synchronizes the device."""
-        return _scores(self.totals)
+    def copy_to_host(self) -> ScoresCopy:
+        """Return the scores of this rank, on their way to the host."""
+        return ScoresCopy(self.totals)
 
     def reduce(self, world: World) -> Scores:
         """Return the scores over all ranks; a collective."""
         return _scores(world.all_reduce_sum(self.totals.clone()))
+
+
+class ScoresCopy(HostCopy):
+    """The scores of one rank, on their way to the host."""
+
+    def read(self) -> Scores:
+        """Return the scores, waiting for the device if it has not come so far."""
+        return _scores(super().read())
 
 
 def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,8 +14,10 @@ GRADIENT = "all outputs are finite, the gradient of"
 
 
 @torch.no_grad()
-def first_not_finite(model: nn.Module, images: Tensor) -> str:
+def first_not_finite(model: nn.Module, images: Tensor, parameters: Collection[str] = ()) -> str:
     """Describe what is not finite first: `images`, the output of a layer of `model`, a gradient.
+
+    `parameters` are the names of those whose gradients are not finite.
 
     Repeats the forward pass, in spiking networks with the unrolled engine: the folded one computes
     no layer's output at every timestep. The running statistics are updated once more.
@@ -29,8 +31,8 @@ def first_not_finite(model: nn.Module, images: Tensor) -> str:
     random_state.restore(state, images.device)
     if found:
         return f"the output of layer {found[0]} is the first that is not finite"
-    for name, parameter in reversed(list(model.named_parameters())):
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
+    for name, _ in reversed(list(model.named_parameters())):
+        if name in parameters:
             return f"{GRADIENT} {name} is not"
     return "outputs and gradients are finite, the loss or the sum of squared gradients is not"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from utils.system.errors import UserError
 
@@ -18,20 +19,34 @@ def build(
 ) -> optim.Optimizer:
     """Return the optimizer `name` of `NAMES` over all parameters of `model`, thresholds included.
 
-    Raises `UserError` for Nesterov without momentum.
+    It is fused where torch has that, so that a step is skipped on the device where the attribute
+    `found_inf` is 1. Raises `UserError` for Nesterov without momentum.
     """
+    parameters = list(model.parameters())
+    common = {
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "fused": all(p.device.type in ("cpu", "cuda") for p in parameters),
+    }
     if name == "Adam":
-        betas = (0.9, 0.999)
-        return optim.Adam(model.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+        return optim.Adam(parameters, betas=(0.9, 0.999), **common)
     if nesterov and momentum == 0:
         raise UserError("--nesterov needs --momentum above 0")
-    return optim.SGD(
-        model.parameters(),
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        nesterov=nesterov,
-    )
+    optimizer = optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **common)
+    _start_momentum(optimizer)
+    return optimizer
+
+
+def _start_momentum(optimizer: optim.Optimizer) -> None:
+    """Set the momentum of SGD to zero where there is none, from which a first step is the same.
+
+    torch would create it in the first step, uninitialised where `found_inf` skips that.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            state = optimizer.state[parameter]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
@@ -72,6 +87,11 @@ def restore(
     own = optimizer.state_dict()
     own["state"] = {i: states[name] for i, name in enumerate(current) if states.get(name)}
     optimizer.load_state_dict(own)
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():  # fused kernels need the strides of the parameter
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    _start_momentum(optimizer)
 
 
 def _check(optimizer: optim.Optimizer, model: nn.Module, states: dict[str, Any], file: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from progress.bar import Bar as PackageBar
 
 from utils.distributed.world import World
-from utils.training.metrics import Meter, Scores
+from utils.training.metrics import Meter, Scores, ScoresCopy
 
 LINES_PER_EPOCH = 10
 SECONDS_BETWEEN_LINES = 2.0
@@ -28,21 +28,34 @@ class Bar:
         self.title, self.loader, self.total = title, loader, len(loader)
         self.index = 0
         self.started = self.drawn = time.perf_counter()
+        self.requested: ScoresCopy | None = None
 
     def __enter__(self) -> Bar:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type | None, *exception: object) -> None:
+        if kind is None:
+            self._draw_requested()
         self.close()
 
     def step(self, meter: Meter) -> Scores | None:
-        """Count a step; return the scores if they were read, which synchronizes the device."""
+        """Count a step; return the scores if they were drawn, which those of a step before are.
+
+        By then the device has sent them, so that the host does not wait.
+        """
+        scores = self._draw_requested()
         self.index += 1
-        if not self.due():
+        if self.due():
+            self.requested = meter.copy_to_host()
+            self.drawn = time.perf_counter()
+        return scores
+
+    def _draw_requested(self) -> Scores | None:
+        requested, self.requested = self.requested, None
+        if requested is None:
             return None
-        scores = meter.local()
+        scores = requested.read()
         self.draw(scores)
-        self.drawn = time.perf_counter()
         return scores
 
     def due(self) -> bool:

@@ -13,6 +13,7 @@ from utils.training.hooks import RunHooks
 from utils.training.progress import Bar
 from utils.training.schedule import Schedule
 from utils.training.state import TrainState
+from utils.training.step_guard import RejectedStep
 
 WORLD = World(torch.device("cpu"))
 STEPS = 3
@@ -75,17 +76,19 @@ def test_a_step_that_is_not_finite_stops_and_names_itself_and_the_images():
 
 def test_a_skipped_step_leaves_nothing_behind(capsys):
     """Its update, its momentum and its statistics are those of not having been there."""
-    spoilt, _ = _fit(Spoilt({(0, 2), (1, 2)}))
-    assert spoilt.skipped == 2 and (spoilt.epoch, spoilt.iteration) == (2, 6)
+    bad = {(0, 0), (0, 1), (1, 1)}  # two in a row, and one before a good step
+    spoilt, _ = _fit(Spoilt(bad))
+    assert spoilt.skipped == 3 and (spoilt.epoch, spoilt.iteration) == (2, 6)
     lines = capsys.readouterr().out.splitlines()
-    assert "skipping epoch 1, step 3 of 3: the images" in lines[0] and "2 skipped" in lines[1]
+    assert "skipping epoch 1, step 1 of 3: the images" in lines[0] and "2 skipped" in lines[1]
+    assert "skipping epoch 2, step 2 of 3: the images" in lines[2]
     plain = _state()
     for epoch in range(2):
         plain.model.train()
         loader = Loader()
         loader.set_epoch(epoch)
         optimizer.set_learning_rate(plain.optimizer, Schedule(0.1, 2).cosine(epoch))
-        for x, y in list(loader)[:2]:
+        for x, y in [pair for i, pair in enumerate(loader) if (epoch, i) not in bad]:
             plain.optimizer.zero_grad()
             torch.nn.functional.cross_entropy(plain.model(x), y).backward()
             plain.optimizer.step()
@@ -113,4 +116,5 @@ def test_of_several_processes_the_one_whose_layer_it_is_is_heard(monkeypatch):
 
     with Signals() as signals:
         hooks = RunHooks(_state(), STEPS, Second(WORLD.device), signals, Writer(None))
-    assert hooks._reason(torch.zeros(2, 4)) == "the output of layer l"
+    rejected = RejectedStep("step 1", torch.zeros(2, 4), [])
+    assert hooks._reason(rejected) == "the output of layer l"

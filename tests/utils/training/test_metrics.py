@@ -23,7 +23,7 @@ def test_batches_of_unequal_size_are_weighted_by_their_samples():
     meter.add(torch.tensor(4.0), torch.eye(3)[:2], torch.tensor([1, 1]))
     scores = meter.reduce(World(CPU))
     assert scores == pytest.approx((3.0, 200 / 3, 100.0, 3))
-    assert meter.local() == scores
+    assert meter.copy_to_host().read() == scores
 
 
 def test_reading_twice_counts_once():
@@ -33,4 +33,4 @@ def test_reading_twice_counts_once():
 
 
 def test_an_empty_share_of_the_test_set_has_scores():
-    assert Meter(CPU).local().samples == 0
+    assert Meter(CPU).copy_to_host().read().samples == 0

@@ -55,6 +55,32 @@ def test_state_follows_names_into_another_parameter_order(name, stored):
             assert torch.equal(value, actual[parameter][key])
 
 
+@pytest.mark.parametrize("name", optimizer.NAMES)
+def test_restored_state_lies_in_memory_as_its_parameter_does(name):
+    """Fused kernels walk both in the order of memory; a checkpoint may have another one."""
+    net = nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last)
+    opt = optimizer.build(name, net, **SETTINGS)
+    net(torch.randn(1, 2, 2, 2)).sum().backward()
+    opt.step()
+    saved, expected = opt.state_dict(), opt.state[net.weight]
+    for state in saved["state"].values():
+        state.update({key: value.contiguous() for key, value in state.items()})
+    restored = optimizer.build(name, net, **SETTINGS)
+    optimizer.restore(restored, net, saved, optimizer.parameter_names(opt, net), "x.pth")
+    for key, value in restored.state[net.weight].items():
+        assert torch.equal(value, expected[key])
+        assert key == "step" or value.stride() == net.weight.stride()
+
+
+def test_momentum_that_a_checkpoint_lacks_is_zero():
+    net, opt = _stepped("SGD")
+    saved = opt.state_dict()
+    del saved["state"][0]
+    optimizer.restore(opt, net, saved, optimizer.parameter_names(opt, net), "x.pth")
+    buffers = [opt.state[p]["momentum_buffer"] for p in net.parameters()]
+    assert not buffers[0].any() and buffers[1].any()
+
+
 def test_the_flags_keep_their_say_over_the_settings():
     source, opt = _stepped("SGD")
     other = optimizer.build("SGD", source, **SETTINGS | {"weight_decay": 0.0})
