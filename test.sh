@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/environment.sh
 
 prepare_environment requirements.txt requirements-test.txt
+prepare_environment --no-deps requirements-simulators.txt
 exec "$VENV/bin/python" -m pytest "$@"

@@ -45,11 +45,16 @@ is_installed() {
     cmp -s "$1" "$VENV/installed-$1"
 }
 
-# prepare_environment FILE...: creates or completes the environment $VENV with the requirements of
-# each FILE. What is installed is recorded there, so a second call starts at once.
+# prepare_environment [--no-deps] FILE...: creates or completes the environment $VENV with the
+# requirements of each FILE, and with what these require unless --no-deps is given. What is
+# installed is recorded there, so a second call starts at once.
 prepare_environment() {
     local file missing=() flags=(--disable-pip-version-check)
     VENV=${VENV:-.venv}
+    if [[ $1 == --no-deps ]]; then
+        flags+=("$1")
+        shift
+    fi
     for file in "$@"; do
         is_installed "$file" || missing+=("$file")
     done

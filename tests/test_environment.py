@@ -34,6 +34,7 @@ class Checkout:
             shutil.copy(ROOT / name, folder / name)
         (folder / "requirements.txt").write_text("one\n")
         (folder / "requirements-test.txt").write_text("two\n")
+        (folder / "requirements-simulators.txt").write_text("four\n")
         self.python.parent.mkdir()
         self.python.write_text(STAND_IN)
         self.python.chmod(0o755)
@@ -67,15 +68,16 @@ def test_the_first_call_makes_an_environment_and_a_second_installs_nothing(check
     result, calls = checkout.run("test.sh", "-k", "a name")
     assert result.returncode == 0, result.stderr
     assert "-m venv .venv" in calls and calls[-1] == "-m pytest -k a name"
-    (line,) = installs(calls)
+    line, simulators = installs(calls)
     assert line.endswith("--requirement=requirements.txt --requirement=requirements-test.txt")
+    assert simulators.endswith(" --no-deps --quiet --requirement=requirements-simulators.txt")
     assert checkout.run("test.sh")[1] == ["-m pytest"]
 
 
 def test_quickstart_needs_nothing_that_only_tests_need(checkout):
     (line,) = installs(checkout.run("quickstart.sh")[1])
     assert line.endswith(" --requirement=requirements.txt")
-    (line,) = installs(checkout.run("test.sh")[1])
+    line, _ = installs(checkout.run("test.sh")[1])
     assert line.endswith(" --requirement=requirements-test.txt")
 
 
@@ -95,7 +97,7 @@ def test_a_failed_installation_is_tried_again(checkout):
     result, calls = checkout.run("test.sh", PIP_FAILS="1")
     assert result.returncode == 2 and "error: pip" in result.stderr
     assert not any("pytest" in call for call in calls)
-    assert len(installs(checkout.run("test.sh")[1])) == 1
+    assert len(installs(checkout.run("test.sh")[1])) == 2
 
 
 @pytest.mark.parametrize("script", ["quickstart.sh", "test.sh", ".ci/run"])
@@ -130,7 +132,7 @@ def test_continuous_integration_keeps_its_environment_between_checkouts(checkout
     assert calls[-1] == "-m pytest -x" and not (checkout.folder / ".venv").exists()
     assert installs(checkout.run(".ci/run", **cache)[1]) == []
     (checkout.folder / "requirements.txt").write_text("three\n")
-    assert len(installs(checkout.run(".ci/run", **cache)[1])) == 1
+    assert len(installs(checkout.run(".ci/run", **cache)[1])) == 2
     assert len(list((tmp_path / "cache" / "dsr").iterdir())) == 2
 
 

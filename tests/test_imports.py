@@ -17,7 +17,7 @@ OPS = EQUATIONS | {"models.engines.ops"}
 ENGINES = OPS | {"models.engines.folded", "models.engines.unrolled", "models.engines.mean"}
 NETWORK = ENGINES | {"models.engines.select", "models.neuron", "models.network"}
 ZOO = {"models.preresnet", "models.preresnet_imagenet", "models.vgg"}
-MODELS = NETWORK | ZOO | {"models.thresholds", "models.recording", "models"}
+MODELS = NETWORK | ZOO | {"models.thresholds", "models.recording", "models.export", "models"}
 UTILS = SERVICES | {"utils.events", "utils.runs", "utils.training", "utils.analysis"}
 # What each layer may import, itself aside. A module belongs to the layer with the longest name that
 # begins its own.
@@ -35,6 +35,7 @@ LAYERS = {
     **dict.fromkeys(sorted(ZOO), NETWORK),
     "models.thresholds": NETWORK,
     "models.recording": NETWORK,
+    "models.export": NETWORK,
     "models": MODELS,
     "utils.system": set(),
     "utils.device": set(),
