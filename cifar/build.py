@@ -14,12 +14,19 @@ from utils.datasets.loader import Batching
 from utils.datasets.sharding import least_batch
 from utils.distributed.world import World
 from utils.runs import resume
-from utils.runs.paths import RunFiles
+from utils.runs.checkpoint_keys import CIFAR_KEYS
+from utils.runs.paths import RunFiles, run_files
 from utils.runs.resume import Resumed, require_imports
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
 from utils.training.context import RunContext, choose_seed
-from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags, read_flags
+from utils.training.flags import (
+    DistributedFlags,
+    EngineFlags,
+    TrainingFlags,
+    adopt_checkpoint,
+    read_flags,
+)
 from utils.training.schedule import Schedule
 
 
@@ -28,10 +35,9 @@ def build_context(args: Namespace, world: World) -> RunContext:
 
     Flags that can be checked without the data come first, since data may be downloaded.
     """
-    files = _files(args)
     with flag_errors("--import"):
         imported = import_networks(args.imports or [])
-    resumed = resume.read(args.resume, files, world, args.evaluate)
+    args, files, resumed = _resume(args, world)
     setting = _setting(args, imported, resumed, world)
     batching = Batching(
         args.train_batch,
@@ -41,6 +47,7 @@ def build_context(args: Namespace, world: World) -> RunContext:
         choose_seed(args.manualSeed, resumed, world),
     )
     data = datasets.build_data(args, batching, world)
+    _check_batch(args, data.train.num_samples, f"--path {args.path}", world)
     random_state.seed(batching.seed)
     with flag_errors("--model"):
         model = create_model(args.model, setting, data.num_classes, args.dropout)
@@ -65,10 +72,26 @@ def build_context(args: Namespace, world: World) -> RunContext:
     return context
 
 
+def _resume(args: Namespace, world: World) -> tuple[Namespace, RunFiles, Resumed | None]:
+    """Return the flags, the files of the run and the checkpoint that it is resumed from.
+
+    An evaluation takes flags that the command line lacks from the checkpoint.
+    """
+    files, root = _files(args), Path(args.checkpoint)
+    anywhere = root if args.evaluate and "dataset" not in args.given else None
+    resumed = resume.read(args.resume, files, world, args.evaluate, anywhere)
+    if args.evaluate and resumed:
+        args, adopted = adopt_checkpoint(args, resumed.content, CIFAR_KEYS)
+        if adopted:
+            world.print_main(f"note: from {resumed.name}: {adopted}")
+    return args, _files(args), resumed
+
+
 def _files(args: Namespace) -> RunFiles:
     if Path(args.name).name != args.name:
         raise UserError(f"--name {args.name}: a suffix of file names cannot contain a folder")
-    return RunFiles(Path(args.checkpoint) / args.dataset, f"{args.model}{args.name}")
+    folder, flag = Path(args.checkpoint) / args.dataset, f"--name {args.name}"
+    return run_files(folder, f"{args.model}{args.name}", flag)
 
 
 def _setting(
@@ -88,9 +111,15 @@ def _setting(
             f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
             f"{expected}: preresnet is for images, vgg for events"
         )
-    if args.timesteps == 1 and args.train_batch < least_batch(world.size, args.sync_bn):
-        raise UserError(
-            f"--train-batch {args.train_batch}: with --timesteps 1 every process needs 2 images, "
-            "unless they share BatchNorm (--sync_bn)"
-        )
+    _check_batch(args, args.train_batch, f"--train-batch {args.train_batch}", world)
     return setting
+
+
+def _check_batch(args: Namespace, samples: int, flag: str, world: World) -> None:
+    """Raise `UserError` for fewer `samples` in a batch than BatchNorm needs at one timestep."""
+    least = least_batch(world.size, args.sync_bn)
+    if args.timesteps == 1 and not args.evaluate and samples < least:
+        raise UserError(
+            f"{flag}: a batch of {samples} training samples; BatchNorm with --timesteps 1 needs "
+            f"{least}: 2 per process, or with --sync_bn 2 in all"
+        )

@@ -6,12 +6,13 @@ import difflib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from utils.datasets.digits import CLASSES as DIGITS
-from utils.datasets.digits import digit_images
+from utils.datasets.digits import FILE, digit_images
 from utils.datasets.image_folder import load_folder
 from utils.datasets.image_tensors import (
     Augmentation,
@@ -100,6 +101,8 @@ def _cifar100(args: Namespace, batching: Batching, world: World) -> Data:
 
 
 def _digits(args: Namespace, batching: Batching, world: World) -> Data:
+    if "path" in args.given and not (Path(args.path) / FILE).is_file():
+        world.print_main(f"note: --path {args.path}: has no {FILE}; using the embedded digits")
     train, test = digit_images(args.path)
     statistics = channel_statistics(train.images)
     # Digits are not symmetric and fill the frame: no flip, small shifts.

@@ -6,7 +6,7 @@ import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.distributed.world import TIMEOUT
-from utils.system.flags import FlagParser, above, at_least, between, fraction
+from utils.system.flags import FlagParser, above, at_least, between, bounded, fraction
 from utils.training.flags import (
     add_distributed,
     add_engine,
@@ -48,12 +48,12 @@ def _add_data(group) -> None:
         help="cifar10, cifar100, CIFAR10DVS, digits (embedded), folder (train/, and test/ or val/)",
     )
     group.add_argument("--path", default="./data", help="where the data are or will be put")
-    group.add_argument("-j", "--workers", type=at_least(0), default=4, help="loader processes")
+    group.add_argument("-j", "--workers", type=between(0, 1024), default=4, help="loader processes")
     group.add_argument("--pin_memory", action="store_true", help="copy from page-locked memory")
     for name in ("mean", "std"):
         group.add_argument(
             f"--{name}",
-            type=float if name == "mean" else above(0),
+            type=bounded(float) if name == "mean" else above(0),
             nargs=3,
             help=f"the channels' {name} to normalise with, instead of the data set's",
         )

@@ -15,12 +15,18 @@ from utils.datasets.loader import Batching
 from utils.distributed.world import World
 from utils.runs import resume
 from utils.runs.checkpoint_keys import IMAGENET_KEYS
-from utils.runs.paths import RunFiles
-from utils.runs.resume import Resumed, require_imports
+from utils.runs.paths import RunFiles, run_files
+from utils.runs.resume import Resumed, locate, require_imports
 from utils.system import random_state
 from utils.system.errors import UserError, flag_errors
 from utils.training.context import RunContext, choose_seed
-from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags, read_flags
+from utils.training.flags import (
+    DistributedFlags,
+    EngineFlags,
+    TrainingFlags,
+    adopt_checkpoint,
+    read_flags,
+)
 from utils.training.schedule import Schedule
 
 SPIKING, CALIBRATION = "preresnet_snn.", "preresnet_cal_Vth."
@@ -31,9 +37,8 @@ def build_context(args: Namespace, layout: Layout, world: World) -> RunContext:
 
     Raises `UserError` before anything is written.
     """
-    files = RunFiles(folder(args), args.name or args.arch)
     check_file_names(args)
-    resumed = resume.read(args.resume, files, world, args.evaluate)
+    args, files, resumed = _resume(args, world)
     setting = read_setting(args, resumed)
     batching = read_batching(args, layout, resumed, world)
     data = loaders.build_data(args, batching, world)
@@ -63,6 +68,23 @@ def build_context(args: Namespace, layout: Layout, world: World) -> RunContext:
     context.print_header()
     context.check_resumed()
     return context
+
+
+def _resume(args: Namespace, world: World) -> tuple[Namespace, RunFiles, Resumed | None]:
+    """Return the flags, the files of the run and the checkpoint that it is resumed from.
+
+    An evaluation takes flags that the command line lacks from the checkpoint.
+    """
+    resumed = resume.read(args.resume, _files(args), world, args.evaluate)
+    if args.evaluate and resumed:
+        args, adopted = adopt_checkpoint(args, resumed.content, IMAGENET_KEYS)
+        if adopted:
+            world.print_main(f"note: from {resumed.name}: {adopted}")
+    return args, _files(args), resumed
+
+
+def _files(args: Namespace) -> RunFiles:
+    return run_files(folder(args), args.name or args.arch, f"--name {args.name}")
 
 
 def folder(args: Namespace) -> Path:
@@ -103,6 +125,7 @@ def check_file_names(args: Namespace) -> None:
     for flag, value in (("name", args.name), ("calculate_Vth", args.calculate_Vth)):
         if Path(value).name != value:
             raise UserError(f"--{flag} {value}: a file name cannot contain a folder")
+        run_files(folder(args), value, f"--{flag} {value}")
 
 
 def _check_stage(args: Namespace, spiking: bool) -> None:
@@ -128,6 +151,6 @@ def _load_pretrained(
             world.print_main(f"note: --resume {resumed.name} replaces --pre_train and --load_Vth")
         return
     if args.pre_train:
-        pretrained.load_weights(model, folder(args) / args.pre_train, world)
+        pretrained.load_weights(model, locate(args.pre_train, folder(args), "--pre_train"), world)
     if args.load_Vth:
-        pretrained.load_Vth(model, folder(args) / args.load_Vth, world)
+        pretrained.load_Vth(model, locate(args.load_Vth, folder(args), "--load_Vth"), world)

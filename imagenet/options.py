@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
-from utils.system.flags import FlagParser, at_least, between, fraction
+from utils.system.flags import FlagParser, at_least, between, bounded, fraction
 from utils.training.flags import (
     add_distributed,
     add_engine,
@@ -47,11 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_data(group) -> None:
     group.add_argument("--data", default="./data/imagenet", help="folder of train/ and val/")
-    group.add_argument("-j", "--workers", type=at_least(0), default=4, help="loaders of a node")
+    group.add_argument("-j", "--workers", type=between(0, 1024), default=4, help="loaders per node")
     group.add_argument(
         "--skip_bad_images", action="store_true", help="go on without unreadable images"
     )
-    group.add_argument("--image-size", type=at_least(32), default=224, help="pixels of a side")
+    group.add_argument("--image-size", type=between(32, 4096), default=224, help="pixels of a side")
     group.add_argument(
         "--min_crop", type=fraction, default=0.08, help="least share of an image in training"
     )
@@ -82,8 +82,8 @@ def _add_calibration(group) -> None:
 
 
 def _add_processes(group) -> None:
-    group.add_argument("--world-size", type=int, default=-1, help="number of nodes")
-    group.add_argument("--rank", type=int, default=-1, help="of this node, from 0")
+    group.add_argument("--world-size", type=bounded(int), default=-1, help="number of nodes")
+    group.add_argument("--rank", type=bounded(int), default=-1, help="of this node, from 0")
     group.add_argument("--dist-url", default="tcp://224.66.41.62:23456", help="of node 0")
     group.add_argument("--dist-backend", default="nccl", help="gloo where there is no GPU")
     group.add_argument("--gpu", type=at_least(0), help="use this GPU alone")
@@ -91,6 +91,6 @@ def _add_processes(group) -> None:
         "--multiprocessing-distributed", action="store_true", help="a process for each GPU"
     )
     group.add_argument(
-        "--nproc", type=at_least(1), help="processes of a node: all GPUs, or 1 without a GPU"
+        "--nproc", type=between(1, 1024), help="processes of a node: all GPUs, or 1 without a GPU"
     )
     add_distributed(group)

@@ -21,6 +21,7 @@ from models import create_model
 from utils.distributed.world import World
 from utils.runs import checkpoint
 from utils.runs.paths import RunFiles
+from utils.runs.resume import locate
 from utils.system.errors import UserError, flag_errors
 from utils.system.text import listed
 from utils.training.evaluate import evaluate, score
@@ -59,7 +60,7 @@ def calibrate_thresholds(args: Namespace, layout: Layout, world: World) -> loade
     batching = read_batching(args, layout, None, world)
     batches, num_classes = loaders.build_calibration(args, batching, world)
     ann = create_model(args.arch, setting, num_classes).to(world.device)
-    pretrained.load_weights(ann, folder(args) / args.pre_train, world)
+    pretrained.load_weights(ann, locate(args.pre_train, folder(args), "--pre_train"), world)
     with flag_errors("--calculate_Vth"):
         thresholds = calibrate(ann, batches, args.batch_size * args.calib_batches)
     path = folder(args) / f"{args.calculate_Vth}.dict"

@@ -29,9 +29,12 @@ def call(tmp_path, tiny_flags, monkeypatch):
     for name, builder in BUILDERS.items():
         monkeypatch.setitem(registry._BUILDERS, name, builder)
 
-    def call(*flags):
+    def call(*flags, tiny=True):
+        """`tiny=False` leaves out the flags of `tiny_flags` but for the output's folder."""
+
         def main():
-            args = FrozenArgs(build_parser(multi=False).parse_args([*tiny_flags, *flags]))
+            first = tiny_flags if tiny else ["-c", str(tmp_path)]
+            args = FrozenArgs(build_parser(multi=False).parse_args([*first, *flags]))
             context = build_context(args, World(torch.device("cpu")))
             (evaluate if args.evaluate else train)(context)
 

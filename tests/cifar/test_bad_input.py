@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from cifar import datasets
 from utils.datasets.image_tensors import TrainImages
@@ -25,7 +26,20 @@ def earlier(call, tmp_path):
     torch.save(content, folder / "classes.pth")
     content["state_dict"] = {"features.0.weight": torch.zeros(3)}
     torch.save(content, folder / "model.pth")
+    content = torch.load(folder / "tiny.lif.pth", weights_only=True)
+    momentum = content["optimizer"]["state"][0]["momentum_buffer"]
+    content["optimizer"]["state"][0]["momentum_buffer"] = momentum.to_sparse()
+    torch.save(content, folder / "sparse.pth")
+    content["optimizer"]["state"][0]["momentum_buffer"] = momentum
+    torch.save(content | {"rows": [["a", "row"]]}, folder / "rows.pth")
+    torch.save(content | {"setting": {"Vth": torch.ones(3), 5: None}}, folder / "setting.pth")
     (tmp_path / "empty").mkdir()
+    for name in ("digits", "folder"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "both.pth").write_text("")
+    for half in ("train", "test"):
+        (tmp_path / "one" / half / "a").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "one" / half / "a" / "0.png")
     (tmp_path / "file").write_text("")
     return folder
 
@@ -50,6 +64,20 @@ CASES = [
     ("--optimizer lamb", ["--optimizer", "SGD", "Adam"]),
     ("--nesterov --momentum 0", ["--nesterov", "--momentum"]),
     ("--name a/b", ["--name a/b"]),
+    ("--name _best", ["--name _best", "another"]),
+    ("--name x_mid", ["--name x_mid", "tiny.lifx"]),
+    ("--name .old-12", ["--name .old-12"]),
+    ("--name _evaluation -e", ["--name _evaluation"]),
+    ("--resume {tmp}/digits", ["--resume", "digits: a folder"]),
+    ("--resume . -e", ["--resume .: a folder"]),
+    ("--resume sparse.pth --epochs 2", ["--resume sparse.pth", "not a dense tensor"]),
+    ("--resume rows.pth --epochs 2", ["--resume rows.pth", "damaged"]),
+    ("--lr 1e308", ["--lr", "at most"]),
+    ("--Vth 1e39", ["--Vth", "at most"]),
+    ("--epochs 99999999999999999999999", ["--epochs", "at most"]),
+    ("--timesteps 99999999999999999999999", ["--timesteps", "at most"]),
+    ("--save_every 99999999999999999999999", ["--save_every", "at most"]),
+    ("--dataset folder --path {tmp}/one --timesteps 1", ["--path", "1 training samples"]),
     ("--no-such-flag", ["--no-such-flag"]),
     ("--dataset CIFAR10DVS", ["--model tiny.lif", "--dataset CIFAR10DVS", "channels"]),
     ("-c {tmp}/file -e", ["file/digits", "--checkpoint"]),
@@ -70,6 +98,17 @@ def test_is_one_line(call, earlier, tmp_path, capsys, monkeypatch, flags, said):
     for part in said:
         assert part in line
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_name_in_several_folders_needs_a_path(call, earlier, capsys):
+    with pytest.raises(SystemExit):
+        call("-e", "--resume", "both.pth", tiny=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "digits/both.pth" in line and "folder/both.pth" in line
+
+
+def test_a_setting_of_another_kind_is_passed_over(call, earlier):
+    call("-e", "--resume", "setting.pth")
 
 
 def test_damage_in_the_images_that_neurons_hide_keeps_the_last_whole_epoch(

@@ -11,6 +11,7 @@ import torch
 from torchvision import datasets
 
 from cifar.datasets import build_data, known_datasets
+from utils.datasets.digits import EMBEDDED
 from utils.datasets.loader import Batching
 from utils.system.errors import UserError
 
@@ -24,6 +25,9 @@ class OneOf:
         self.rank, self.size, self.is_main = rank, size, rank == 0
         self.waits = 0
 
+    def print_main(self, line):
+        print(line)
+
     def run_on_main_first(self, work):
         self.waits += 1
         if self.is_main:
@@ -32,7 +36,7 @@ class OneOf:
 
 def load(dataset="digits", path="nowhere", world=None, batch=128, **changes):
     """Return the data set as the loaders of one process."""
-    values = {"timesteps": 4, "mean": None, "std": None, **changes}
+    values = {"timesteps": 4, "mean": None, "std": None, "given": frozenset(), **changes}
     batching = Batching(batch, 50, workers=2, sync_bn=False, seed=1)
     args = Namespace(dataset=dataset, path=str(path), **values)
     return build_data(args, batching, world or OneOf())
@@ -85,6 +89,14 @@ def test_digits_are_ready_without_any_preparation():
     assert "1,438 training and 359 test images" in data.description
     images = torch.cat([images for images, _ in data.test])
     assert abs(images.mean()) < 0.05 and abs(images.std() - 1) < 0.05
+
+
+def test_a_path_given_for_the_embedded_digits_is_pointed_out(tmp_path, capsys):
+    load(path=tmp_path, given={"path"})
+    assert f"note: --path {tmp_path}: has no digits.npz" in capsys.readouterr().out
+    load(path=tmp_path)
+    load(path=EMBEDDED, given={"path"})
+    assert capsys.readouterr().out == ""
 
 
 def test_cifar10_is_read_as_torchvision_reads_it(cifar10):

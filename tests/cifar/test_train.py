@@ -2,6 +2,8 @@ import copy
 import csv
 import json
 import math
+import os
+import signal
 from argparse import Namespace
 
 import pytest
@@ -11,7 +13,7 @@ from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
 from tests.frozen_args import FrozenArgs
 from utils.datasets.image_tensors import TrainImages
-from utils.runs import checkpoint
+from utils.runs import checkpoint, curves
 from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.log import COLUMNS
 from utils.training.trainer import scale_threshold_gradients
@@ -263,6 +265,68 @@ def test_an_evaluation_in_between_does_not_disturb_resuming(call, killed_before_
     call("-e", "--resume", "tiny.lif.pth", "--log_evaluation")
     folder = call("--epochs", "2", "--resume", "tiny.lif.pth")
     assert _log(folder) == _log(whole, "tiny.lifwhole")
+
+
+def test_the_checkpoint_alone_says_what_to_evaluate(call, capsys):
+    folder = call("--epochs", "1", "--manualSeed", "3", "--name", "NAME")
+    capsys.readouterr()
+    for name in ("tiny.lifNAME_best.pth", str(folder / "tiny.lifNAME_best.pth")):
+        call("-e", "--resume", name, tiny=False)
+        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note: from")]
+        assert (
+            "--dataset digits --model tiny.lif --timesteps 2 --Vth 0.6 --delta_t 0.5 --name" in line
+        )
+    rows = _evaluations(folder, "tiny.lifNAME")
+    assert [row["timesteps"] for row in rows] == ["2", "2"]
+    assert {row["top-1 (%)"] for row in rows} == {f"{_rows(folder, 'tiny.lifNAME')[0][4]:.6f}"}
+    call("-e", "--resume", "tiny.lifNAME.pth", "--timesteps", "4", "--Vth", "0.5", tiny=False)
+    assert _evaluations(folder, "tiny.lifNAME")[-1]["timesteps"] == "4"
+    assert "note: --Vth was 0.6" in capsys.readouterr().out
+
+
+def test_a_path_as_the_shell_completes_it_is_resumed(call, monkeypatch):
+    folder = call("--epochs", "1", "--manualSeed", "3")
+    call("--epochs", "2", "--resume", str(folder / "tiny.lif.pth"))
+    assert len(_rows(folder)) == 2 and not list(folder.glob("*old*"))
+    monkeypatch.chdir(folder.parent)
+    call("--epochs", "3", "--resume", "digits/tiny.lif.pth", "--name", "B")
+    assert len(_rows(folder, "tiny.lifB")) == 3
+
+
+def test_any_name_goes_on_the_curves(call):
+    assert (call("--epochs", "1", "--name", "$_$") / "tiny.lif$_$.pdf").exists()
+
+
+@pytest.mark.parametrize("resume", ["auto", "tiny.lif.pth"])
+def test_curves_are_drawn_at_the_next_start_after_a_kill(call, monkeypatch, tmp_path, resume):
+    def kill(*_):
+        raise Killed
+
+    folder = tmp_path / "digits"
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.training.trainer.save_curves", kill)
+        with pytest.raises(Killed):
+            call("--epochs", "2", "--manualSeed", "3")
+    assert (folder / "tiny.lif_previous.pth").exists()
+    for leftover in (".tiny.lif.pdf.tmp", ".tiny.lif.pth.tmp", ".tiny.lif.lock"):
+        (folder / leftover).write_text("process 1 on elsewhere")
+    (folder / ".tiny.lif2.pth.tmp").write_text("of another run")
+    call("--epochs", "2", "--resume", resume)
+    names = {path.name.replace("tiny.lif", "") for path in folder.iterdir()}
+    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json", ".2.pth.tmp"}
+
+
+def test_a_stop_while_curves_are_drawn_lets_them_be_finished(call, monkeypatch):
+    original = curves.save_curves
+
+    def save_curves(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*arguments)
+
+    monkeypatch.setattr("utils.training.trainer.save_curves", save_curves)
+    folder = call("--epochs", "1")
+    names = {path.name.replace("tiny.lif", "") for path in folder.iterdir()}
+    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json"}
 
 
 def test_rate_stat_off_saves_no_rates(call):

@@ -186,9 +186,12 @@ def test_resuming_replaces_what_was_handed_over_and_says_so(call, handed_over, c
     assert len(_rows(handed_over, "preresnet_snn.tiny_if")) == 2
 
 
-def test_published_checkpoints_are_resumed_and_tested(call):
+def test_published_checkpoints_are_resumed_and_tested(call, capsys):
     folder = call(ANN + "--epochs 2")
     ours = _load(folder / "ann.pth")
+    call("-e --resume ann_best.pth --timesteps 3")  # the arch of `call` is given, the name is not
+    assert "note: from ann_best.pth: --name ann\n" in capsys.readouterr().out
+    assert _tested(folder, "ann")["checkpoint"] == "ann_best.pth"
     published = {key: ours[key] for key in PUBLISHED}
     published["state_dict"] = {f"module.{k}": v for k, v in ours["state_dict"].items()}
     published["best_acc1"] = torch.tensor(ours["best_acc1"])

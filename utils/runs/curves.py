@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.system.atomic_write import write_atomically
+from utils.system.text import printable
 
 _TRAIN, _TEST = "#0072b2", "#d55e00"  # distinct to the colour-blind and in grey
 
@@ -16,11 +17,12 @@ def save_curves(path: Path, rows: Sequence[Sequence[float]], title: str) -> None
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(printable(title).replace("$", r"\$"), fontsize=10)
     loss, accuracy = figure.subplots(1, 2)
     _, train_loss, test_loss, train_acc, test_acc = zip(*rows, strict=True)
     _panel(loss, "Loss", "cross-entropy (nats)", train_loss, test_loss)
-    loss.set_ylim(0, 1.08 * max(filter(math.isfinite, (*train_loss, *test_loss))))
+    highest = max(filter(math.isfinite, (*train_loss, *test_loss)), default=0)
+    loss.set_ylim(0, 1.08 * highest or 1)
     _panel(accuracy, "Accuracy", "top-1 accuracy (%)", train_acc, test_acc)
     best = max(test_acc)
     accuracy.axhline(best, color=_TEST, lw=0.8, ls=":", label=f"best test: {best:.2f} %")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from utils.system.atomic_write import writing
+from utils.system.atomic_write import temporary_path, writing
+from utils.system.errors import UserError
 
 # What follows the stem in the name of each file of a run.
 LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
 LOG, CURVES, RECORD = ".txt", ".pdf", ".json"
 EVALUATION, FIRING_RATES = "_evaluation.tsv", "_firing_rate.dict"
 _CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
+_ASIDE = ".old-"  # and a number: the stem of a run that was set aside
 _SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, RECORD, EVALUATION, FIRING_RATES)
 
 
@@ -84,6 +87,13 @@ class RunFiles:
         """Return the suffixes of the files that exist."""
         return [suffix for suffix in _SUFFIXES if self.path(suffix).exists()]
 
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files of a process that was killed while it wrote."""
+        for suffix in _SUFFIXES:
+            path = self.path(suffix)
+            with writing(path):
+                temporary_path(path).unlink(missing_ok=True)
+
     def set_aside(self, keep: Path | None = None) -> RunFiles | None:
         """Rename the files that exist to a free stem `<stem>.old-<n>` and return them.
 
@@ -92,13 +102,31 @@ class RunFiles:
         suffixes = self.existing()
         if not suffixes:
             return None
-        stems = (f"{self.stem}.old-{n}" for n in count(1))
+        stems = (f"{self.stem}{_ASIDE}{n}" for n in count(1))
         aside = next(f for f in (RunFiles(self.folder, s) for s in stems) if not f.existing())
         for suffix in suffixes:
             move = shutil.copy2 if self.path(suffix) == keep else shutil.move
             with writing(aside.path(suffix)):
                 move(self.path(suffix), aside.path(suffix))
         return aside
+
+
+def run_files(folder: Path, stem: str, flag: str) -> RunFiles:
+    """Return the files of the run `stem`.
+
+    Raises `UserError`, naming `flag`, for a stem whose files could be those of another run: the
+    last checkpoint of `net_best` would be the best one of `net`.
+    """
+    endings = {suffix.rpartition(".")[0] for suffix in _SUFFIXES} - {""}
+    taken = next((ending for ending in sorted(endings) if stem.endswith(ending)), None)
+    if aside := re.search(rf"{re.escape(_ASIDE)}\d+$", stem):
+        taken = aside[0]
+    if taken:
+        raise UserError(
+            f"{flag}: names ending in {taken} are those of files of another run, "
+            f"{stem.removesuffix(taken)}; choose another"
+        )
+    return RunFiles(folder, stem)
 
 
 def owner(folder: Path, checkpoint: str) -> RunFiles:

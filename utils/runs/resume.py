@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,17 +38,20 @@ class Resumed:
         return [str(source) for source in imports] if isinstance(imports, list) else []
 
 
-def read(name: str, files: RunFiles, world: World, evaluate: bool = False) -> Resumed | None:
-    """Return the checkpoint `name` in the folder of the run `files`, None for an empty name.
+def read(
+    name: str, files: RunFiles, world: World, evaluate: bool = False, root: Path | None = None
+) -> Resumed | None:
+    """Return the checkpoint `name`, None for an empty name.
 
-    `auto` stands for the checkpoint of `files` that was trained furthest, None where there is
-    none. Raises `UserError` for a file that cannot be read, for nothing to `evaluate`, and where
-    another process trains under the name of `files`.
+    It is a file in the folder of the run `files`, or a path, or with `root` a file in any one
+    folder of `root`. `auto` stands for the checkpoint of `files` that was trained furthest, None
+    where there is none. Raises `UserError` for a file that cannot be read, for nothing to
+    `evaluate`, and where another process trains under the name of `files`.
     """
     if world.is_main and not evaluate:
         RunLock(files).check()
     if name != AUTO:
-        path = files.folder / name
+        path = locate(name, files.folder, "--resume", root)
         return Resumed(path, checkpoint.load(path)) if name else None
     newest = _newest(files, world.print_main) if world.is_main else None
     name = world.broadcast(newest.name if newest else "")
@@ -56,6 +60,23 @@ def read(name: str, files: RunFiles, world: World, evaluate: bool = False) -> Re
         path = files.folder / name
         newest = Resumed(path, checkpoint.load(path), automatic=True)
     return newest
+
+
+def locate(name: str, folder: Path, flag: str, root: Path | None = None) -> Path:
+    """Return the file `name` in `folder`, else the path `name`, else the one in a folder of `root`.
+
+    Where there is none, it is that in `folder`. Raises `UserError`, naming `flag`, for a folder
+    and for several such files.
+    """
+    candidates = [folder / name, Path(name)]
+    if found := next((path for path in candidates if path.is_file()), None):
+        return folder / found.name if found.resolve().parent == folder.resolve() else found
+    if name and any(path.is_dir() for path in candidates):
+        raise UserError(f"{flag} {name}: a folder; name a file in it")
+    others = sorted(root.glob(f"*/{glob.escape(name)}")) if root and name else []
+    if len(others) > 1:
+        raise UserError(f"{flag} {name}: is in {listed([str(p) for p in others])}; give the path")
+    return others[0] if others else folder / name
 
 
 def require_imports(network: str, resumed: Resumed | None) -> None:

@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], remedy: str 
     A process killed at any moment leaves the previous file intact, and so does a power failure.
     Raises UserError, naming `path` and the `remedy`, when the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     with writing(path, remedy):
         try:
             with temporary.open("wb") as file:
@@ -42,6 +42,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], remedy: str 
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise _os_error(error) or error from None
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the file that is renamed to `path` once it is complete."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def link(path: Path, other: Path) -> None:
     On a file system without hard links, `path` is renamed to `other`. Raises UserError when the
     file system refuses both.
     """
-    temporary = other.with_name(f".{other.name}.tmp")
+    temporary = temporary_path(other)
     with writing(other):
         temporary.unlink(missing_ok=True)
         try:

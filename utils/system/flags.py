@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from utils.system.errors import UserError
+
+LARGEST = {int: 2**31, float: 1e30}  # beyond these a flag's value overflows somewhere
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -25,13 +28,28 @@ class FlagParser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter} | options)
 
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+        """Return the flags; `given` is the set of those on the command line, without defaults."""
+        parsed = super().parse_args(args, namespace)
+        parsed.given = self._given(args)
+        return parsed
+
+    def _given(self, args: Sequence[str] | None) -> frozenset[str]:
+        parser = copy.deepcopy(self)
+        parser._defaults.clear()
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+        return frozenset(vars(parser.parse_known_args(args)[0]))
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the flags)")
 
 
-def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
+def at_least(
+    minimum: float, kind: type = int, maximum: float | None = None
+) -> Callable[[str], float]:
     """Return a flag type: a finite `kind` of at least `minimum`."""
-    return _ranged(kind, lambda value: value >= minimum, f"at least {minimum}")
+    return _ranged(kind, lambda value: value >= minimum, f"at least {minimum}", maximum)
 
 
 def between(minimum: int, maximum: int) -> Callable[[str], float]:
@@ -40,9 +58,16 @@ def between(minimum: int, maximum: int) -> Callable[[str], float]:
     return _ranged(int, lambda value: minimum <= value <= maximum, words)
 
 
-def above(minimum: float, kind: type = float) -> Callable[[str], float]:
+def above(
+    minimum: float, kind: type = float, maximum: float | None = None
+) -> Callable[[str], float]:
     """Return a flag type: a finite `kind` greater than `minimum`."""
-    return _ranged(kind, lambda value: value > minimum, f"greater than {minimum}")
+    return _ranged(kind, lambda value: value > minimum, f"greater than {minimum}", maximum)
+
+
+def bounded(kind: type, maximum: float | None = None) -> Callable[[str], float]:
+    """Return a flag type: a finite `kind` between `-maximum` and `maximum`, else `LARGEST`."""
+    return _ranged(kind, lambda value: True, "finite", maximum)
 
 
 def fraction(text: str) -> float:
@@ -62,11 +87,17 @@ def one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
-def _ranged(kind: type, accepts: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+def _ranged(
+    kind: type, accepts: Callable[[float], bool], wanted: str, maximum: float | None = None
+) -> Callable[[str], float]:
+    largest = LARGEST[kind] if maximum is None else maximum
+
     def parse(text: str) -> float:
         value = kind(text)
-        if not (math.isfinite(value) and accepts(value)):
+        if (kind is float and not math.isfinite(value)) or not accepts(value):
             raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+        if abs(value) > largest:
+            raise argparse.ArgumentTypeError(f"must be at most {largest:g} in size, got {text}")
         return value
 
     parse.__name__ = kind.__name__  # argparse names the type of a value it cannot convert

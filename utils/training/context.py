@@ -134,9 +134,9 @@ class RunContext:
             )
         now = asdict(self.setting)
         for name, value in content.get("setting", {}).items():
-            if name != "rate_stat" and now.get(name) != value:
+            if name in now and name != "rate_stat" and _is_plain(value) and now[name] != value:
                 self.world.print_main(
-                    f"note: --{name} was {value} in {self.resumed.name}, is {now.get(name)}"
+                    f"note: --{name} was {value} in {self.resumed.name}, is {now[name]}"
                 )
 
     def _image_steps(self) -> int:

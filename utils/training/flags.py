@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from utils.distributed.world import COMPRESSIONS, TIMEOUT
-from utils.system.flags import above, at_least, fraction, one_of
+from utils.runs.checkpoint_keys import CheckpointContent, CheckpointKeys
+from utils.system.flags import above, at_least, bounded, fraction, one_of
 from utils.training.optimizer import NAMES as OPTIMIZERS
 
 Flags = TypeVar("Flags")
@@ -58,15 +59,39 @@ def read_flags(kind: type[Flags], args: Namespace) -> Flags:
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
 
 
+def adopt_checkpoint(
+    args: Namespace, content: CheckpointContent, keys: CheckpointKeys
+) -> tuple[Namespace, str]:
+    """Return `args` with the flags that the command line lacks from `content`, and a line on them.
+
+    These are the network, the data set, the neuron setting and the name of the run; values of
+    other kinds are ignored.
+    """
+    values = {key: content[key] for key in (keys.network, "dataset") if key in content}
+    if isinstance(name := content.get("args", {}).get("name"), str):
+        values["name"] = name
+    numbers = {k: v for k, v in content.get("setting", {}).items() if isinstance(v, (int, float))}
+    values |= {key: int(v) if isinstance(v, bool) else v for key, v in numbers.items()}
+    adopted = {
+        flag: values[flag]
+        for flag, value in vars(args).items()
+        if flag in values and flag != "rate_stat" and flag not in args.given
+        if values[flag] != value
+    }
+    line = " ".join(f"--{flag} {value}" for flag, value in adopted.items())
+    return Namespace(**vars(args) | adopted), line
+
+
 def add_neurons(group) -> None:
     """Add the neuron setting."""
-    group.add_argument("--timesteps", type=int, default=20, help="length of a spike train")
-    group.add_argument("--Vth", type=float, default=0.3, help="initial threshold")
-    group.add_argument("--tau", type=float, default=1.0, help="time constant (LIF)")
-    group.add_argument("--delta_t", type=float, default=0.05, help="step, in the unit of tau (LIF)")
-    group.add_argument("--alpha", type=float, default=0.3, help="share of Vth that fires")
+    steps, number = bounded(int, 100_000), bounded(float)
+    group.add_argument("--timesteps", type=steps, default=20, help="length of a spike train")
+    group.add_argument("--Vth", type=number, default=0.3, help="initial threshold")
+    group.add_argument("--tau", type=number, default=1.0, help="time constant (LIF)")
+    group.add_argument("--delta_t", type=number, default=0.05, help="step in units of tau (LIF)")
+    group.add_argument("--alpha", type=number, default=0.3, help="share of Vth that fires")
     group.add_argument("--train_Vth", type=int, choices=(0, 1), default=1, help="train thresholds")
-    group.add_argument("--Vth_bound", type=float, default=0.0005, help="floor of thresholds")
+    group.add_argument("--Vth_bound", type=number, default=0.0005, help="floor of thresholds")
     group.add_argument("--rate_stat", type=int, choices=(0, 1), default=0, help="firing rates")
 
 
@@ -104,7 +129,7 @@ def add_training(group) -> None:
 def add_files(group, folder: str) -> None:
     """Add what a run reads and writes; `folder` is how help names the output's folder."""
     group.add_argument("-c", "--checkpoint", default="./checkpoint", help="root of the output")
-    group.add_argument("--resume", default="", help=f"a file in {folder}, or auto")
+    group.add_argument("--resume", default="", help=f"a file in {folder}, a path, or auto")
     group.add_argument(
         "--save_every",
         type=at_least(0),
@@ -144,7 +169,11 @@ def add_engine(
 def add_distributed(group) -> None:
     """Add what several processes exchange, and how long they wait for each other."""
     group.add_argument(
-        "--local_rank", "--local-rank", type=int, default=-1, help="given by the launcher"
+        "--local_rank",
+        "--local-rank",
+        type=bounded(int),
+        default=-1,
+        help="given by the launcher",
     )
     group.add_argument(
         "--sync_bn",
@@ -159,7 +188,7 @@ def add_distributed(group) -> None:
     )
     group.add_argument(
         "--timeout",
-        type=above(0),
+        type=above(0, maximum=1e9),
         default=TIMEOUT,
         help="seconds to wait for a process that does not start or answer",
     )

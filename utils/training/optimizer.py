@@ -101,8 +101,18 @@ def _check(optimizer: optim.Optimizer, model: nn.Module, states: dict[str, Any],
         if not set(state) <= _SLOTS[kind]:
             raise UserError(f"--optimizer {kind}: {file} was written by another optimizer")
         for key, value in state.items():
-            if key != "step" and value is not None and value.shape != parameter.shape:
-                raise UserError(
-                    f"--resume {file}: the optimizer's {key} of {name} has the shape "
-                    f"{tuple(value.shape)} instead of {tuple(parameter.shape)}"
-                )
+            shape = torch.Size() if key == "step" else parameter.shape
+            if fault := _fault(value, shape):
+                raise UserError(f"--resume {file}: the optimizer's {key} of {name} is {fault}")
+
+
+def _fault(value: Any, shape: torch.Size) -> str:
+    """Return why `value` is not a tensor or number of this shape, empty if it is."""
+    if value is None:  # of SGD without momentum
+        return ""
+    found = torch.as_tensor(value)
+    if found.layout != torch.strided or found.is_complex():
+        return "not a dense tensor of real numbers"
+    if found.shape != shape:
+        return f"of the shape {tuple(found.shape)} instead of {tuple(shape)}"
+    return ""

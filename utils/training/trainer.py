@@ -34,24 +34,23 @@ def train(context: RunContext) -> None:
     output = RunOutput(context, state)
     if state.epoch >= flags.epochs:
         world.print_main(f"nothing to train: {state.epoch} of --epochs {flags.epochs} are done")
-        output.finish_killed()
+        output.finish_stopped()
         return
     if context.distributed.Vth_grad_sum:
         scale_threshold_gradients(context.model, world.size)
-    with output:
-        with Signals(echoes=world.size > 1) as signals, explain_failures(context):
-            skip = flags.on_nan == "skip"
-            hooks = RunHooks(state, steps, world, signals, output, flags.save_every, skip)
-            loop.fit(
-                state,
-                context.data,
-                context.schedule,
-                world,
-                bar_factory(world, flags.print_freq),
-                hooks,
-                flags.accumulate,
-                context.distributed.grad_compression,
-            )
+    with output, Signals(echoes=world.size > 1) as signals, explain_failures(context):
+        skip = flags.on_nan == "skip"
+        hooks = RunHooks(state, steps, world, signals, output, flags.save_every, skip)
+        loop.fit(
+            state,
+            context.data,
+            context.schedule,
+            world,
+            bar_factory(world, flags.print_freq),
+            hooks,
+            flags.accumulate,
+            context.distributed.grad_compression,
+        )
         output.finish()
 
 
@@ -99,6 +98,7 @@ class RunOutput:
             self.files.make_folder()
             self.lock.__enter__()
             try:
+                self.files.remove_unfinished()
                 self._open_log()
             except BaseException:
                 self.lock.__exit__()
@@ -151,10 +151,13 @@ class RunOutput:
             f"and curves: {self.files.path('*')}"
         )
 
-    def finish_killed(self) -> None:
-        """Finish a run that was killed after its last epoch."""
-        if self.context.world.is_main and self._in_place() and self.files.previous.exists():
-            self.finish()
+    def finish_stopped(self) -> None:
+        """Finish a run that was stopped or killed after its last epoch."""
+        finished = self.files.curves.exists() and not self.files.previous.exists()
+        if self.context.world.is_main and self._in_place() and self.state.rows and not finished:
+            with self.lock:
+                self.files.remove_unfinished()
+                self.finish()
 
     def _in_place(self) -> bool:
         """Return whether the run continues in its own files, none of which is trained further."""
@@ -166,7 +169,7 @@ class RunOutput:
         """Keep older files under another name; leave the rows of the epochs trained in the log."""
         context, state, files, resumed = self.context, self.state, self.files, self.context.resumed
         if resumed and not state.rows:  # written by a version that kept them in the log alone
-            rows = Log(owner(files.folder, resumed.name).log).epochs()
+            rows = Log(owner(resumed.path.parent, resumed.name).log).epochs()
             state.rows = rows[: resumed.content.get("log_rows", state.epoch)]
         if self._in_place():
             later = self._count_rows() - len(state.rows)

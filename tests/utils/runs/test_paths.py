@@ -1,4 +1,7 @@
-from utils.runs.paths import RunFiles, owner
+import pytest
+
+from utils.runs.paths import RunFiles, owner, run_files
+from utils.system.errors import UserError
 
 
 def _filled(tmp_path, text):
@@ -45,3 +48,21 @@ def test_a_run_whose_name_only_begins_alike_is_left_alone(tmp_path):
 def test_all_checkpoints_of_a_run_have_one_owner(tmp_path):
     files = RunFiles(tmp_path, "net.a_lif")
     assert {owner(tmp_path, path.name) for path in files.checkpoints()} == {files}
+
+
+ENDINGS = ["_best", "_mid", "_previous", "_evaluation", "_firing_rate", ".old-1", "x.old-23"]
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_stem_that_names_files_of_another_run_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=rf"--name {name}: .*net"):
+        run_files(tmp_path, f"net{name}", f"--name {name}")
+
+
+def test_other_stems_never_share_a_file(tmp_path):
+    stems = ["net", "net_bests", "net_mid2", "net.old", "net_best_", "net.old-1a"]
+    runs = [run_files(tmp_path, stem, "--name") for stem in stems]
+    for run in runs:
+        for path in (*run.checkpoints(), run.log, run.curves, run.record, run.evaluation):
+            path.write_text("")
+    assert len(list(tmp_path.iterdir())) == len(stems) * 8

@@ -4,6 +4,7 @@ import torch
 from utils.distributed.world import World
 from utils.runs import checkpoint, resume
 from utils.runs.paths import RunFiles
+from utils.runs.resume import locate
 from utils.system.errors import UserError
 
 WORLD = World(torch.device("cpu"))
@@ -88,3 +89,21 @@ def test_one_that_does_not_say_how_far_it_got_is_passed_over(files, epoch, capsy
 def test_files_of_another_run_are_left_alone(files, tmp_path):
     _save(tmp_path / "net2.pth", 9)
     assert _read(files) is None
+
+
+def test_a_name_is_looked_for_in_the_folder_then_as_a_path_then_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, root = tmp_path / "root" / "a", tmp_path / "root"
+    for path in (folder / "x.pth", root / "b" / "y[1].pth", tmp_path / "z.pth"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert locate("x.pth", folder, "--resume") == folder / "x.pth"
+    assert locate("root/a/x.pth", folder, "--resume") == folder / "x.pth"
+    assert locate("z.pth", folder, "--resume").resolve() == tmp_path / "z.pth"
+    assert locate("y[1].pth", folder, "--resume", root) == root / "b" / "y[1].pth"
+    assert locate("y[1].pth", folder, "--resume") == folder / "y[1].pth"  # which is missing
+    with pytest.raises(UserError, match="--resume root: a folder"):
+        locate("root", folder, "--resume")
+    (folder / "w.pth").mkdir()
+    with pytest.raises(UserError, match="--load_Vth w.pth: a folder"):
+        locate("w.pth", folder, "--load_Vth")

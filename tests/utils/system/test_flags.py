@@ -1,13 +1,13 @@
 import pytest
 
 from utils.system.errors import UserError
-from utils.system.flags import FlagParser, above, at_least, fraction, one_of
+from utils.system.flags import FlagParser, above, at_least, bounded, fraction, one_of
 
 
 def _parse(kind, text):
     parser = FlagParser()
     parser.add_argument("--x", type=kind)
-    return parser.parse_args(["--x", text]).x
+    return parser.parse_args([f"--x={text}"]).x
 
 
 def test_values_in_range_are_converted():
@@ -26,6 +26,13 @@ def test_values_in_range_are_converted():
         (above(0), "nan", "greater than 0"),
         (above(0), "inf", "greater than 0"),
         (fraction, "1", "below 1"),
+        (at_least(1), "9" * 23, "at most 2.14748e+09"),
+        (at_least(1), "9" * 5000, "int"),
+        (above(0), "1e308", "at most 1e+30"),
+        (above(0, maximum=5), "6", "at most 5"),
+        (bounded(float), "-1e308", "at most 1e+30"),
+        (bounded(float), "nan", "finite"),
+        (bounded(int, 10), "-11", "at most 10"),
         (one_of("SGD", "Adam"), "lamb", "SGD, Adam"),
     ],
 )
@@ -35,6 +42,18 @@ def test_a_value_out_of_range_is_one_line_with_the_flag(kind, text, said):
     assert "--x" in str(error.value)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_flags_given_are_told_from_defaults():
+    parser = FlagParser()
+    parser.add_argument("-e", "--evaluate", action="store_true")
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--import", dest="imports", nargs="+", action="extend")
+    parser.set_defaults(other=3)
+    assert parser.parse_args([]).given == frozenset()
+    args = parser.parse_args(["-e", "--lr", "0.1", "--import", "a", "b", "--import", "c"])
+    assert args.given == {"evaluate", "lr", "imports"}
+    assert (args.imports, args.other) == (["a", "b", "c"], 3)
 
 
 def test_help_shows_defaults_where_there_are_any():
