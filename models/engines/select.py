@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import torch
 
 from models.engines.folded import FoldedEngine
-from models.engines.ops import dropout_mask
+from models.engines.ops import dropout_mask, events
 from models.engines.ops.dispatch import CompilerError, Kernels, compiled
 from models.engines.ops.dropout_mask import MaskSource
+from models.engines.ops.event_driven import ALWAYS, Crossings, crossings_here
 from models.engines.ops.sync_batch_norm import all_reduce_sum, local
 from models.engines.unrolled import UnrolledEngine
 
 ENGINES = ("folded", "unrolled", "rate")
 PRECISIONS = ("fp32", "bf16")
 COMPILE = ("auto", "on", "off")
+EVENT_DRIVEN = ("auto", "always", "never")
 
 # Number of images times timesteps from which compiling saves time. Compiling the C++ passes for a
 # CPU takes a second (they are cached on disk afterwards) and saves about a millisecond per image
@@ -41,6 +43,7 @@ class Choice:
     evaluation: Engine
     exactness: str
     compiled: bool = False
+    events: Crossings | None = None
     sync_bn: bool = False
     notes: tuple[str, ...] = ()
 
@@ -51,6 +54,7 @@ class Choice:
     def line(self) -> str:
         """Describe engine, precision and compilation in one line."""
         compiled = ", compiled" if self.compiled else ""
+        compiled += f", {self.events.line()}" if self.events else ""
         shared = ", BatchNorm over all processes" if self.sync_bn else ""
         return (
             f"engine {self.name} ({self.exactness}{compiled}), precision {self.precision}{shared}"
@@ -67,16 +71,20 @@ def choose(
     image_steps: int = 0,
     sync_bn: bool = False,
     draw_mask: MaskSource = dropout_mask.draw_mask,
+    event_driven: str = "auto",
 ) -> Choice:
     """Return the requested engine, or by default the fastest exact one.
 
     `dropout` is the network's probability in training. `image_steps` is the number of images times
     timesteps that the run will present, by which `compile="auto"` decides. `sync_bn` takes
-    BatchNorm statistics over all ranks. Raises `ValueError` naming the flag for an unknown value.
+    BatchNorm statistics over all ranks. `event_driven` tells when convolutions of spikes are
+    computed so: "auto" where that is faster and the passes are compiled. Raises `ValueError` naming
+    the flag for an unknown value.
     """
     _check("engine", engine or "folded", ENGINES)
     _check("precision", precision, PRECISIONS)
     _check("compile", compile, COMPILE)
+    _check("event_driven", event_driven, EVENT_DRIVEN)
     precision, notes = _available_precision(precision, device)
     name = engine or ("unrolled" if dropout > 0 else "folded")
     exactness, about_dropout = _exactness(name, dropout, by_default=engine is None)
@@ -84,6 +92,9 @@ def choose(
     if name != "unrolled" and _worth_compiling(compile, device, image_steps):
         kernels, about_compiler = _compiled(compile, device)
     dtype = torch.bfloat16 if precision == "bf16" else None
+    crossings, about_events = None, []
+    if name != "unrolled" and device.type == "cpu":
+        crossings, about_events = _crossings(event_driven, kernels is not None, dtype)
     unrolled = UnrolledEngine(timesteps, dtype, sync_bn)
     folded = FoldedEngine(
         timesteps,
@@ -92,6 +103,7 @@ def choose(
         approximate=name == "rate",
         reduce=all_reduce_sum if sync_bn else local,
         draw_mask=draw_mask,
+        crossings=crossings,
     )
     return Choice(
         name,
@@ -100,8 +112,9 @@ def choose(
         evaluation=unrolled if engine == "unrolled" else folded,
         exactness=exactness,
         compiled=kernels is not None,
+        events=crossings,
         sync_bn=sync_bn,
-        notes=(*notes, *about_dropout, *about_compiler),
+        notes=(*notes, *about_dropout, *about_compiler, *about_events),
     )
 
 
@@ -137,6 +150,21 @@ def _compiled(compile: str, device: torch.device) -> tuple[Kernels | None, list[
         return compiled(device), []
     except CompilerError as error:
         return None, [f"--compile {compile}: no working compiler ({error}); continuing without"]
+
+
+def _crossings(
+    choice: str, compiled: bool, dtype: torch.dtype | None
+) -> tuple[Crossings | None, list[str]]:
+    """Return when maps of spikes are computed event-driven, None for never, and notes."""
+    if choice == "never" or (choice == "auto" and not compiled):
+        return None, []
+    try:
+        events.verify()
+    except CompilerError as error:
+        return None, [f"convolutions of spikes are dense: no working compiler ({error})"]
+    if choice == "always":
+        return ALWAYS, []
+    return crossings_here(dtype or torch.float32), []
 
 
 def _worth_compiling(compile: str, device: torch.device, image_steps: int) -> bool:

@@ -31,7 +31,11 @@ ANNS = {
     "imagenet_preresnet_ann_preresnet50": "preresnet_ann.preresnet50",
 }
 KEYS = NETWORKS | ANNS | {"imagenet_preresnet_cal_Vth_resnet18": "preresnet_cal_Vth.resnet18"}
-ENGINES = ("unrolled", "folded")
+ENGINES = {
+    "unrolled": {"engine": "unrolled"},
+    "folded": {"engine": "folded"},
+    "events": {"engine": "folded", "event_driven": "always"},
+}
 
 
 @pytest.mark.parametrize("name", golden.keys())
@@ -60,7 +64,7 @@ def build(name: str, model_name: str, engine: str | None):
     dropout = 0.0 if model_name.startswith("vgg") else None
     model = create_model(model_name, setting, num_classes, dropout).double()
     if engine:
-        model.configure(engine=engine)
+        model.configure(**ENGINES[engine])
     golden.fill(model, int(g["salt"]), setting.Vth)
     return model, g
 

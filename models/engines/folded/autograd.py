@@ -21,6 +21,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
+from models.engines.ops import event_driven
+from models.engines.ops.event_driven import Crossings
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.sync_batch_norm import Reduction
 
@@ -187,8 +189,7 @@ class Weigh(Function):
             R = spec.linear.input_grad(dq_v.to(compute), weight.to(compute), ctx.p_shape)
             R = R.to(weight.dtype).mul_(spec.timesteps)
         if ctx.needs_input_grad[1]:
-            dW = spec.linear.weight_grad(dq_u.to(compute), total.to(compute), weight.shape)
-            dW = dW.to(weight.dtype)
+            dW = spec.weight_grad(dq_u.to(compute), total, weight.shape).to(weight.dtype)
             for k, Q in ((k_y, Q_y), (k_q, Q_q)):
                 if k is not None and Q is not None:
                     dW.addcmul_(k.view(-1, *(1,) * (weight.dim() - 1)), Q.to(weight.dtype))
@@ -203,13 +204,25 @@ class Weigh(Function):
 
 
 class WeighSpec(NamedTuple):
-    """Constants of `Weigh`: the map, T, the compute type, and the current's shape `(N, C, ...)`."""
+    """Constants of `Weigh`: the map, T, the compute type, and the current's shape `(N, C, ...)`.
+
+    `binary` tells that the sum over time of the input is zeros and ones.
+    """
 
     linear: Conv2d | Linear
     timesteps: int
     compute: torch.dtype
     shape: tuple[int, ...]
     bias_cancels: bool
+    binary: bool
+    crossings: Crossings | None
+
+    def weight_grad(self, dy: Tensor, total: Tensor, shape: torch.Size) -> Tensor:
+        """Return the weight's gradient for the sum over time of its input, maybe in bytes."""
+        if total.dtype == torch.uint8 and self.crossings is not None:
+            at = self.crossings
+            return event_driven.weight_grad(self.linear, dy, total, shape, self.binary, at)
+        return self.linear.weight_grad(dy, total.to(dy.dtype), shape)
 
 
 class Pass(Function):

@@ -37,12 +37,13 @@ def fire(x: SpikeTrain | Current, Vth: Tensor, d: Dynamics) -> SpikeTrain:
         )
         # The single step of a static current is passed without its time dimension.
         y = summed.y[0] if summed.static else summed.y
+        spike_dtype = options.spike_dtype(summed.dtype)
         if not differentiable:
-            spikes = kernels.spikes(y, affine, threshold, d, summed.dtype)
+            spikes = kernels.spikes(y, affine, threshold, d, spike_dtype)
             return summed.spike_train(spikes, threshold * d.amplitude)
         covariances = temporal_covariances(summed, norm)
         free_spikes(summed)
-        folded = kernels.fold(y, time_mean, affine, threshold, d, summed.dtype)
+        folded = kernels.fold(y, time_mean, affine, threshold, d, summed.dtype, spike_dtype)
     means = None if affine is None else Means(folded.mean_u, folded.mean_v, affine.inv_std)
     z = input_handles(summed, covariances, norm, means)
     handle = grad.Fire.apply(Vth, folded.inside, folded.above, d, summed.shape, *z)
@@ -95,7 +96,9 @@ class Summed:
         """Return spikes `(T, M, C)` and their counts `(M, C)` in the shape of the current."""
         values = self.images(spikes)
         total = None if count is None else unrows(count, self.shape)
-        return SpikeTrain(self.options, values, amplitude, handle, total, binary=True)
+        return SpikeTrain(
+            self.options, values, amplitude, handle, total, binary=True, compute=self.dtype
+        )
 
 
 def sum_branches(
@@ -112,7 +115,7 @@ def sum_branches(
         if branch.linear is None:
             output = branch.train.values  # may be packed
         else:
-            branch = branch.unpacked()
+            branch = branch.as_operand()
             output = branch.output()
         steps = 1 if branch.train.static else options.timesteps
         shape = (len(output) // steps, *output.shape[1:])
@@ -288,6 +291,8 @@ def _weighted_handles(
         summed.dtype,
         summed.shape,
         bias_cancels=any(n is not None and n.training for n in (own, norm)),
+        binary=train.binary and options.timesteps == 1,
+        crossings=options.crossings,
     )
     u, v, k_y, k_q = grad.Weigh.apply(
         train.handle,

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.dynamics import accumulator
 from models.engines.folded.autograd import rows, unrows
 from models.engines.folded.options import FoldedOptions
-from models.engines.ops import sync_batch_norm
+from models.engines.ops import event_driven, sync_batch_norm
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.reference import Affine, Statistics
 from models.engines.ops.sync_batch_norm import Reduction
@@ -68,7 +68,7 @@ class SpikeTrain(Deferred):
     static: bool = False
     binary: bool = False
     levels: Tensor | None = None
-    compute: torch.dtype | None = None  # the type of operands; packed values have another
+    compute: torch.dtype | None = None  # the type of operands; bytes stand for it
 
     def __post_init__(self) -> None:
         if self.compute is None:
@@ -76,7 +76,7 @@ class SpikeTrain(Deferred):
 
     def pack(self) -> None:
         """Store spikes as bytes, for a residual that waits while its branch is computed."""
-        if self.binary:
+        if self.binary and self.values.dtype != torch.uint8:
             self.values = self.options.kernels.recode(self.values, torch.uint8)
 
     def unpacked(self) -> SpikeTrain:
@@ -84,6 +84,10 @@ class SpikeTrain(Deferred):
         if self.values.dtype == self.compute:
             return self
         return replace(self, values=self.options.kernels.recode(self.values, self.compute))
+
+    def as_operand(self) -> SpikeTrain:
+        """Return this spike train as linear maps with a weight take it."""
+        return self.unpacked() if self.options.crossings is None else self
 
     @property
     def total(self) -> Tensor:
@@ -147,13 +151,17 @@ class SpikeTrain(Deferred):
         `pool` averages over windows, `sum_windows` sums over the same windows; `levels` are as in
         the class.
         """
-        train, total = self.unpacked(), self.known_total
+        total, most = self.known_total, len(levels) - 1
+        train = self.as_operand() if most < 256 else self.unpacked()
+        if total is not None:
+            total = sum_windows(total.to(self.compute))
+            total = total.to(self.options.count_dtype(self.compute, most * self.options.timesteps))
         return replace(
             train,
             values=sum_windows(train.values),
-            amplitude=self.amplitude / (len(levels) - 1),
+            amplitude=self.amplitude / most,
             handle=None if self.handle is None else pool(self.handle),
-            known_total=None if total is None else sum_windows(total.to(self.compute)),
+            known_total=total,
             binary=False,
             levels=levels,
         )
@@ -170,13 +178,13 @@ class SpikeTrain(Deferred):
         """
         if self.static:
             raise TypeError("dropout on a static image: use the unrolled engine for this network")
-        train, amplitude = self.unpacked(), self.amplitude
+        train, amplitude = self.as_operand(), self.amplitude
         values, T = train.values, self.options.timesteps
         keep, kept = self.options.draw_mask(values, p)
         times = _sum(keep.view(torch.uint8).unflatten(0, (T, -1)), torch.int16)
         share = times / (kept * T)
         if amplitude is None:
-            amplitude = values.new_ones((), dtype=accumulator(values.dtype))
+            amplitude = values.new_ones((), dtype=accumulator(self.compute))
         return replace(
             train,
             values=values * keep,
@@ -236,9 +244,9 @@ class Branch:
     bias: Tensor | None = None
     norm: Norm | None = None
 
-    def unpacked(self) -> Branch:
-        """Return this branch with the values of its spike train in the compute type."""
-        return replace(self, train=self.train.unpacked())
+    def as_operand(self) -> Branch:
+        """Return this branch with its spike train as the weight takes it."""
+        return replace(self, train=self.train.as_operand())
 
     def output(self) -> Tensor:
         """Return the output of the weight, whose operand includes the spike train's amplitude."""
@@ -246,11 +254,19 @@ class Branch:
         # Multiplied before any cast, in the parameter's type.
         weight = self.weight if train.amplitude is None else self.weight * train.amplitude
         bias = None if self.bias is None else self.bias.to(compute)
-        return self.linear(train.values, channels_last(weight.to(compute)), bias)
+        weight = channels_last(weight.to(compute))
+        if train.values.dtype == torch.uint8:
+            at = train.options.crossings
+            return event_driven.output(self.linear, train.values, weight, bias, train.binary, at)
+        return self.linear(train.values, weight, bias)
 
     def weight_grad(self, dy: Tensor) -> Tensor:
         """Return `sum_t wgrad(dy_t, p_t)` for a gradient `(T*N, ...)` at the output."""
-        return self.linear.weight_grad(dy, self.train.values, self.weight.shape)
+        train, shape = self.train, self.weight.shape
+        if train.values.dtype == torch.uint8:
+            at = train.options.crossings
+            return event_driven.weight_grad(self.linear, dy, train.values, shape, train.binary, at)
+        return self.linear.weight_grad(dy, train.values, shape)
 
     def wants_covariance(self) -> bool:
         """Return whether the weight's gradient needs `Q`: it may be zero, or approximated away."""

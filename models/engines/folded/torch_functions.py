@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from models.engines.folded.spike_train import TORCH_FUNCTIONS, Branch, Current, Norm, SpikeTrain
 from models.engines.ops.linear import Conv2d, Linear
+
+Sides = tuple[int, int]
 
 
 def _implements(torch_function: Callable) -> Callable[[Callable], Callable]:
@@ -88,8 +91,30 @@ def _avg_pool2d(
     train, size = _spike_train(x, "avg_pool2d"), _pair(kernel_size)
     whole_windows = not ceil_mode and (count_include_pad or _pair(padding) == (0, 0))
     if train.binary and whole_windows and divisor_override is None:
-        return train.count(pool, lambda a: pool(a, 1), _levels(train.amplitude, size))
+        step = size if stride is None else _pair(stride)
+        count = partial(_count_bytes, size=size, stride=step, padding=_pair(padding))
+        return train.count(
+            pool,
+            lambda a: count(a) if a.dtype == torch.uint8 else pool(a, 1),
+            _levels(train.amplitude, size),
+        )
     return train.average(pool)
+
+
+def _count_bytes(a: Tensor, size: Sides, stride: Sides, padding: Sides) -> Tensor:
+    """Return the sums over windows of bytes `(B, C, H, W)`, in bytes as well."""
+    (top, left), (down, right) = padding, stride
+    a = F.pad(a, (left, left, top, top)) if top or left else a
+    height, width = ((n - k) // s + 1 for n, k, s in zip(a.shape[2:], size, stride, strict=True))
+    corners = (
+        a[:, :, y : y + down * (height - 1) + 1 : down, x : x + right * (width - 1) + 1 : right]
+        for y in range(size[0])
+        for x in range(size[1])
+    )
+    total = next(corners).clone(memory_format=torch.channels_last)
+    for corner in corners:
+        total += corner
+    return total
 
 
 def _levels(amplitude: Tensor, size: tuple[int, int]) -> Tensor:

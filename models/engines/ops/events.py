@@ -2,7 +2,8 @@
 
 A spike train is uint8, `(B, C, H, W)` channels last: zeros and ones (`binary`), or small integers
 such as pooled counts and totals over time. Results equal those of `conv2d_dense` and
-`conv2d_weight_dense` up to the rounding of sums, whose order depends on the shapes alone.
+`conv2d_weight_dense` up to the rounding of sums, whose order depends on the shapes alone. bf16
+weights and gradients are summed in float32.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
+from models.dynamics import accumulator
 from models.engines.ops import native_build
 from models.engines.ops.native_build import CompilerError
 
@@ -26,6 +28,7 @@ _POINTER, _BOOL, _INT = ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
 _SIGNATURES = {
     "convolve": [_POINTER] * 6 + [_BOOL, _INT],
     "weight_grad": [_POINTER] * 5 + [_BOOL, _INT],
+    "event_rate": [_POINTER, ctypes.c_int64, _POINTER, _INT],
 }
 # Events are numbers of 16 bits (see events.cpp): columns times channels of a block of weights,
 # channels times strides, pixels of a tile.
@@ -81,7 +84,7 @@ def offered(p: Tensor, kernel: tuple[int, int], options: Options, dtype: torch.d
     return (
         p.dtype == torch.uint8
         and p.device.type == "cpu"
-        and dtype in (torch.float32, torch.float64)
+        and dtype in (torch.float32, torch.float64, torch.bfloat16)
         and p.is_contiguous(memory_format=torch.channels_last)
         and min(height, width, channels) > 0
         and min(options.output_size(p, kernel)) > 0
@@ -96,21 +99,36 @@ def conv2d(
     p: Tensor, weight: Tensor, bias: Tensor | None, options: Options, binary: bool
 ) -> Tensor:
     """Return the convolution of `p` with `weight` `(out, in, h, w)`, channels last."""
-    size = options.output_size(p, weight.shape[2:])
+    size, exact = options.output_size(p, weight.shape[2:]), accumulator(weight.dtype)
     y = weight.new_empty(len(p), *size, len(weight)).permute(0, 3, 1, 2)
-    bias = None if bias is None else bias.contiguous()
-    _call("convolve", p, weight, options, weight, _numbers(weight.stride()), bias, y, binary)
+    w, b = weight.to(exact), None if bias is None else bias.to(exact).contiguous()
+    shape = _shape(p, weight.shape, options)
+    _call("convolve", y.dtype, shape, p, w, _numbers(w.stride()), b, y, binary)
     return y
 
 
 def conv2d_weight(
     p: Tensor, shape: torch.Size, dy: Tensor, options: Options, binary: bool
 ) -> Tensor:
-    """Return the gradient of a weight of this shape for the gradient `dy` at the output."""
+    """Return the gradient of a weight of this shape for the gradient `dy` at the output.
+
+    It is of the accumulation type.
+    """
     dy = dy.contiguous(memory_format=torch.channels_last)
-    dw = dy.new_empty(shape).contiguous(memory_format=torch.channels_last)
-    _call("weight_grad", p, dw, options, dy, dw, _numbers(dw.stride()), binary)
+    dw = dy.new_empty(shape, dtype=accumulator(dy.dtype))
+    dw = dw.contiguous(memory_format=torch.channels_last)
+    strides = _numbers(dw.stride())
+    _call("weight_grad", dy.dtype, _shape(p, shape, options), p, dy, dw, strides, binary)
     return dw
+
+
+def event_rate(p: Tensor) -> float:
+    """Return the share of nonzero bytes, of a long spike train in a sample of it."""
+    rate = ctypes.c_double()
+    native_build.call(
+        library(), "event_rate", _SIGNATURES["event_rate"], p, p.numel(), ctypes.addressof(rate)
+    )
+    return rate.value
 
 
 def conv2d_dense(p: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
@@ -123,13 +141,17 @@ def conv2d_weight_dense(p: Tensor, shape: torch.Size, dy: Tensor, options: Optio
     return conv_grad.conv2d_weight(p.to(dy.dtype), shape, dy, *options)
 
 
-def _call(name: str, p: Tensor, weight: Tensor, options: Options, *arguments) -> None:
-    """Call a function for an input `p`, and the type and shape of this weight."""
-    size = options.output_size(p, weight.shape[2:])
-    sides = (p.shape[2:], size, weight.shape[2:], *options)
-    shape = _numbers((len(p), p.shape[1], len(weight), *(n for side in sides for n in side)))
-    suffix = str(weight.dtype).removeprefix("torch.")
-    native_build.call(library(), f"{name}_{suffix}", _SIGNATURES[name], shape, p, *arguments)
+def _call(name: str, dtype: torch.dtype, *arguments) -> None:
+    """Call a function for currents of this type."""
+    suffix = str(dtype).removeprefix("torch.")
+    native_build.call(library(), f"{name}_{suffix}", _SIGNATURES[name], *arguments)
+
+
+def _shape(p: Tensor, weight: torch.Size, options: Options) -> ctypes.Array:
+    """Return the numbers of `Shape` in events_common.h."""
+    size = options.output_size(p, weight[2:])
+    sides = (p.shape[2:], size, weight[2:], *options)
+    return _numbers((len(p), p.shape[1], weight[0], *(n for side in sides for n in side)))
 
 
 def _numbers(values) -> ctypes.Array:

@@ -62,10 +62,11 @@ def fold(
     Vth: Tensor,
     d: Dynamics,
     dtype: torch.dtype,
+    spike_dtype: torch.dtype | None = None,
 ) -> Folded:
     """See `reference.fold`; the spikes may take the memory of `y`."""
-    if not _offered(y, Vth, *(affine or ())):
-        return reference.fold(y, mean, affine, Vth, d, dtype)
+    if spike_dtype not in (None, dtype) or not _offered(y, Vth, *(affine or ())):
+        return reference.fold(y, mean, affine, Vth, d, dtype, spike_dtype)
     types = {
         "count": torch.uint8 if d.timesteps < 256 else torch.int16,
         "mean_u": dtype,

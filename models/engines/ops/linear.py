@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
+from models.engines.ops.events import Options
+
 # Limit on the patches that are in memory at a time: 32 MiB in bf16.
 PATCH_ELEMENTS = 1 << 24
 
@@ -22,6 +24,9 @@ PATCH_ELEMENTS = 1 << 24
 @dataclass(frozen=True)
 class Linear:
     """`y = p W^T + b` for `p` of shape `(B, in)`."""
+
+    groups = 1
+    options = Options((1, 1), (0, 0))  # as a convolution of images of one pixel
 
     def __call__(self, p: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(p, weight, bias)
@@ -43,6 +48,11 @@ class Conv2d:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+
+    @property
+    def options(self) -> Options:
+        """The options without `groups`."""
+        return Options(self.stride, self.padding, self.dilation)
 
     def __call__(self, p: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self._tiled(p) and self._output_pixels(p, weight.shape) <= 16:

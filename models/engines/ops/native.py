@@ -20,7 +20,7 @@ from models.engines.ops.native_build import CompilerError
 from models.engines.ops.reference import Affine, Folded, Statistics
 from models.setting import NeuronSetting
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCE = Path(__file__).with_name("csrc") / "native.cpp"
 
 _POINTER, _SIZE, _FLOAT, _BOOL, _INT = (
     ctypes.c_void_p,
@@ -76,20 +76,21 @@ def _supported(y: Tensor, *others: Tensor) -> bool:
     )
 
 
-def _can_fold(y: Tensor, d: Dynamics, dtype: torch.dtype) -> bool:
-    """Return whether `fold` supports this current with spikes of this type."""
-    into = dtype in (y.dtype, torch.bfloat16)
+def _can_fold(y: Tensor, d: Dynamics, dtype: torch.dtype, spike_dtype: torch.dtype) -> bool:
+    """Return whether `fold` supports this current with means and spikes of these types."""
+    into = dtype in (y.dtype, torch.bfloat16) and spike_dtype in (dtype, torch.uint8)
     return _supported(y) and into and d.timesteps <= torch.iinfo(torch.int16).max
 
 
 def spikes(
-    y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype
+    y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, spike_dtype: torch.dtype
 ) -> Tensor:
     """See `reference.spikes`."""
-    if not _can_fold(y, d, dtype):
-        return reference.spikes(y, affine, Vth, d, dtype)
-    train = _spike_memory(y, d, dtype)
-    _fold(y, None, affine, Vth, d, train, *(None,) * 6)
+    dtype = y.dtype if spike_dtype == torch.uint8 else spike_dtype
+    if not _can_fold(y, d, dtype, spike_dtype):
+        return reference.spikes(y, affine, Vth, d, spike_dtype)
+    train = _spike_memory(y, d, spike_dtype)
+    _fold(y, None, affine, Vth, d, dtype, train, *(None,) * 6)
     return train
 
 
@@ -100,19 +101,21 @@ def fold(
     Vth: Tensor,
     d: Dynamics,
     dtype: torch.dtype,
+    spike_dtype: torch.dtype | None = None,
 ) -> Folded:
     """See `reference.fold`."""
-    if not _can_fold(y, d, dtype):
-        return reference.fold(y, mean, affine, Vth, d, dtype)
+    spike_dtype = spike_dtype or dtype
+    if not _can_fold(y, d, dtype, spike_dtype):
+        return reference.fold(y, mean, affine, Vth, d, dtype, spike_dtype)
     small, shape = d.timesteps < 256, y.shape[-2:]
     same = _single(y) or d.uniform
-    train = _spike_memory(y, d, dtype)
+    train = _spike_memory(y, d, spike_dtype)
     count = torch.empty(shape, dtype=torch.uint8 if small else torch.int16, device=y.device)
     mean_u = torch.empty(shape, dtype=dtype, device=y.device)
     mean_v = None if same else torch.empty(shape, dtype=dtype, device=y.device)
     inside, above = (torch.empty(shape, dtype=torch.bool, device=y.device) for _ in range(2))
     counts = (count, None) if small else (None, count)
-    _fold(y, mean, affine, Vth, d, train, *counts, mean_u, mean_v, inside, above)
+    _fold(y, mean, affine, Vth, d, dtype, train, *counts, mean_u, mean_v, inside, above)
     return Folded(train, count, mean_u, mean_v, inside, above)
 
 
@@ -128,7 +131,7 @@ def _single(y: Tensor) -> bool:
     return y.dim() == 2 or len(y) == 1
 
 
-def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *outputs: Tensor | None) -> None:
+def _fold(y, mean, affine, Vth, d: Dynamics, dtype, train: Tensor, *outputs: Tensor | None) -> None:
     M, C = y.shape[-2:]
     steps = 1 if _single(y) else d.timesteps
     weights = None
@@ -140,7 +143,7 @@ def _fold(y, mean, affine, Vth, d: Dynamics, train: Tensor, *outputs: Tensor | N
         channels = tuple(a.float().contiguous() for a in channels)
     _call(
         "fold",
-        (y.dtype, train.dtype),
+        (y.dtype, train.dtype, dtype),
         y,
         mean,
         weights,

@@ -35,15 +35,14 @@ class CompilerError(Exception):
 def load(source: Path) -> ctypes.CDLL:
     """Load the library of this source, from the user's cache if it was compiled before.
 
-    The headers of `name.cpp` are the files `name_*.h` beside it. Raises `CompilerError` without a
-    working C++ compiler.
+    Any header beside it may belong to it. Raises `CompilerError` without a working C++ compiler.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise CompilerError(f"none of {', '.join(COMPILERS)} found; install one, or set CXX")
     flags = [*FLAGS, *([WIDE] if "avx512f" in _processor() else [])]
     flags += os.environ.get("CXXFLAGS", "").split()
-    headers = sorted(source.parent.glob(f"{source.stem}_*.h"))
+    headers = sorted(source.parent.glob("*.h"))
     texts = [file.read_text() for file in (source, *headers)]
     key = hashlib.sha256(repr((texts, compiler, flags, _processor())).encode())
     name = f"{source.stem}-{key.hexdigest()[:16]}.so"

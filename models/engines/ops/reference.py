@@ -40,7 +40,7 @@ class Affine(NamedTuple):
 class Folded(NamedTuple):
     """The output of one neuron layer and what its backward pass needs (docs/method.md, 4.1)."""
 
-    spikes: Tensor  # (T, M, C) zeros and ones, compute type
+    spikes: Tensor  # (T, M, C) zeros and ones
     count: Tensor  # (M, C) spikes per neuron, uint8 up to T = 255, else int16
     mean_u: Tensor  # (M, C) yh_u, the plain mean of yh_t (without BatchNorm: y_u)
     mean_v: Tensor | None  # (M, C) yh_v, the weighted mean; None where it equals yh_u
@@ -57,19 +57,19 @@ class Statistics(NamedTuple):
 
 
 def spikes(
-    y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, dtype: torch.dtype
+    y: Tensor, affine: Affine | None, Vth: Tensor, d: Dynamics, spike_dtype: torch.dtype
 ) -> Tensor:
-    """Return the spikes `(T, M, C)` that the current `y` causes, zeros and ones of `dtype`.
+    """Return the spikes `(T, M, C)` that the current `y` causes, zeros and ones of `spike_dtype`.
 
     `y` is `(T, M, C)`, or `(M, C)` for a current that is the same at every step. Fused forms may
     write the spikes into the memory of `y`.
     """
     input_at = _input(y, affine)
     u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
-    train = _new_train(u, d, dtype)
+    train = _new_train(u, d, spike_dtype)
     for t in range(d.timesteps):
         u, fired = step(u, input_at(t), Vth, d)
-        train[t] = fired.to(dtype)
+        train[t] = fired.to(spike_dtype)
     return _stacked(train)
 
 
@@ -80,21 +80,24 @@ def fold(
     Vth: Tensor,
     d: Dynamics,
     dtype: torch.dtype,
+    spike_dtype: torch.dtype | None = None,
 ) -> Folded:
     """Return the spikes with their counts, mean currents and masks, in one pass over `y`.
 
-    `mean` is `y_u` `(M, C)` where `y` has already been centred by it (`statistics_`), else None.
-    Fused forms may write the spikes into the memory of `y`.
+    Mean currents are of `dtype`, and so are the spikes unless `spike_dtype` is given. `mean` is
+    `y_u` `(M, C)` where `y` has already been centred by it (`statistics_`), else None. Fused forms
+    may write the spikes into the memory of `y`.
     """
+    spike_dtype = spike_dtype or dtype
     input_at = _input(y, affine, mean)
     static = y.dim() == 2
     u = torch.zeros(y.shape[-2:], dtype=accumulator(y.dtype), device=y.device)
     count = torch.zeros(u.shape, dtype=torch.int32, device=y.device)
     total_u = total_v = u
-    train = _new_train(u, d, dtype)
+    train = _new_train(u, d, spike_dtype)
     for t in range(d.timesteps):
         u, fired = step(u, input_at(t), Vth, d)
-        train[t] = fired.to(dtype)
+        train[t] = fired.to(spike_dtype)
         count = count + fired
         if not static:
             total_u = total_u + y[t] if mean is None else total_u

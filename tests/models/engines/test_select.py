@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from models.engines import select
+from models.engines.ops import event_driven
 from models.engines.ops.dispatch import CompilerError, Kernels
+from models.engines.ops.event_driven import Crossings, crossings_here
 from models.engines.select import COMPILE_PAYS, ENGINES, choose
 from models.engines.unrolled import UnrolledEngine
 
@@ -67,3 +69,44 @@ def test_auto_compiles_runs_that_are_long_enough(monkeypatch) -> None:
         assert choose(4, device, image_steps=pays).compiled
         assert not choose(4, device, image_steps=pays, compile="off").compiled
         assert not choose(4, device, image_steps=pays, engine="unrolled").compiled
+
+
+def test_convolutions_of_spikes_are_event_driven_where_passes_are_compiled(monkeypatch) -> None:
+    monkeypatch.setattr(select, "compiled", lambda device: Kernels())
+    monkeypatch.setattr(select.events, "verify", lambda: None)
+    monkeypatch.setattr(select, "crossings_here", lambda dtype: Crossings(0.25, 0.5, "AVX"))
+    choice = choose(4, CPU, compile="on")
+    assert choice.training.crossings == choice.evaluation.crossings == Crossings(0.25, 0.5, "AVX")
+    assert choice.line() == (
+        "engine folded (exact, compiled, event-driven up to firing rates of 25% (AVX)), "
+        "precision fp32"
+    )
+    for other in (
+        choose(4, CPU, compile="off"),
+        choose(4, CPU, compile="on", event_driven="never"),
+        choose(4, CPU, compile="on", engine="unrolled"),
+        choose(4, torch.device("meta"), compile="on"),
+    ):
+        assert other.training.crossings is None if other.name == "folded" else not other.events
+        assert "event-driven" not in other.line()
+
+
+def test_a_compiler_that_fails_on_events_leaves_them_dense(monkeypatch) -> None:
+    def fail():
+        raise CompilerError("no g++")
+
+    monkeypatch.setattr(select, "compiled", lambda device: Kernels())
+    monkeypatch.setattr(select.events, "verify", fail)
+    choice = choose(4, CPU, compile="on")
+    assert choice.compiled and choice.training.crossings is None
+    assert choice.notes == ("convolutions of spikes are dense: no working compiler (no g++)",)
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512", "DEFAULT"])
+def test_crossings_of_processors(capability: str, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    found = crossings_here(torch.float32)
+    assert 0 < found.forward <= found.weight_grad < 1
+    for tiles in (True, False):
+        monkeypatch.setattr(event_driven, "has_tiles", lambda tiles=tiles: tiles)
+        assert (crossings_here(torch.bfloat16) is None) == tiles

@@ -8,20 +8,39 @@
 #include "events_convolution.h"
 #include "events_gradient.h"
 
-#define EXPORT(T, suffix)                                                                         \
+// Weights of type T; the output and its gradient are `Current`.
+#define EXPORT(T, Current, suffix)                                                                \
     extern "C" void convolve_##suffix(const Size* shape, const Byte* p, const T* w,               \
-                                      const Size* strides, const T* bias, T* y, bool binary,      \
-                                      int threads) {                                              \
+                                      const Size* strides, const T* bias, Current* y,             \
+                                      bool binary, int threads) {                                 \
         constexpr int N = 256 / kVectorBytes, kNarrow = 64 / kVectorBytes;                        \
         const Shape s(shape);                                                                     \
-        (s.outputs * Size(sizeof(T)) <= 64 ? convolve<T, kNarrow> : convolve<T, N>)(              \
+        const bool narrow = s.outputs * Size(sizeof(T)) <= 64;                                    \
+        (narrow ? convolve<T, kNarrow, Current> : convolve<T, N, Current>)(                       \
             s, p, w, strides, bias, y, binary, threads);                                          \
     }                                                                                             \
-    extern "C" void weight_grad_##suffix(const Size* shape, const Byte* p, const T* dy, T* dw,    \
-                                         const Size* strides, bool binary, int threads) {         \
-        (binary ? weight_grad<T, true> : weight_grad<T, false>)(Shape(shape), p, dy, dw, strides,     \
-                                                                threads);                        \
+    extern "C" void weight_grad_##suffix(const Size* shape, const Byte* p, const Current* dy,     \
+                                         T* dw, const Size* strides, bool binary, int threads) {  \
+        (binary ? weight_grad<T, true, Current> : weight_grad<T, false, Current>)(                \
+            Shape(shape), p, dy, dw, strides, threads);                                           \
     }
 
-EXPORT(float, float32)
-EXPORT(double, float64)
+EXPORT(float, float, float32)
+EXPORT(double, double, float64)
+EXPORT(float, bf16, bfloat16)
+
+// The share of nonzero bytes in every kSampling-th block of them.
+extern "C" void event_rate(const Byte* p, Size length, double* rate, int threads) {
+    constexpr Size kBlock = 4096, kSampling = 16;
+    const Size step = length >= 64 * kSampling * kBlock ? kSampling * kBlock : kBlock;
+    Size events = 0, seen = 0;
+#pragma omp parallel for num_threads(threads) reduction(+ : events, seen)
+    for (Size first = 0; first < length; first += step) {
+        const Size last = std::min(first + kBlock, length);
+        std::uint16_t count = 0;
+        for (Size at = first; at < last; ++at) count += p[at] != 0;
+        events += count;
+        seen += last - first;
+    }
+    *rate = seen ? double(events) / seen : 0.0;
+}

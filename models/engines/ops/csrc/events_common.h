@@ -5,15 +5,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
 
+#include "numbers.h"
+
 namespace {
 
-using Size = std::int64_t;
 using Byte = std::uint8_t;
 using Index = std::uint16_t;
 
@@ -140,13 +139,13 @@ struct Sums {
 };
 
 // Copies runs of `length` values, mostly kLength, `from_step` and `to_step` apart.
-template <Size kLength, class T>
-void copy_rows(const T* from, Size from_step, T* to, Size to_step, Size length, Size rows) {
+template <Size kLength, class From, class To>
+void copy_rows(const From* from, Size from_step, To* to, Size to_step, Size length, Size rows) {
     for (Size r = 0; r < rows; ++r, from += from_step, to += to_step)
-        if (length == kLength)
-            std::memcpy(to, from, kLength * sizeof(T));  // in registers, since the size is known
+        if (length == kLength)  // known to the compiler, which needs no loop then
+            for (Size e = 0; e < kLength; ++e) store(to + e, load(from[e]));
         else
-            std::memcpy(to, from, length * sizeof(T));
+            for (Size e = 0; e < length; ++e) store(to + e, load(from[e]));
 }
 
 }  // namespace

@@ -156,9 +156,9 @@ void add_rows(const RowEvents& events, const Weights<T, N>& weights, Size block,
                 }
 }
 
-template <class T, int N>
-void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, const T* bias, T* y,
-              bool binary, int threads) {
+template <class T, int N, class Out>
+void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, const T* bias,
+              Out* y, bool binary, int threads) {
     constexpr Size width = Sums<T, N>::width;
     const Weights<T, N> weights(s, w, strides, threads);
     const Size rows = s.images * s.y.out, step = rows_of(kTilePixels, s.x.out, s.x.in * s.channels);
@@ -176,7 +176,7 @@ void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, co
                     tile[e] = bias && e % width < outputs ? bias[o + e % width] : T(0);
                 (binary ? add_rows<T, N, true> : add_rows<T, N, false>)(
                     events, weights, o / width, first, last, tile.get());
-                T* to = y + first * s.x.out * s.outputs + o;
+                Out* to = y + first * s.x.out * s.outputs + o;
                 copy_rows<width>(tile.get(), width, to, s.outputs, outputs, pixels);
             }
         }

@@ -167,12 +167,12 @@ template <class T>
 constexpr Size kGradWidth = 128 / sizeof(T);  // outputs to a block
 
 // One block of outputs of the gradient `(channels, kernel y, kernel x, width)`.
-template <class T, bool kBinary>
+template <class T, bool kBinary, class In>
 class GradBlock {
   public:
     static constexpr Size width = kGradWidth<T>;
 
-    GradBlock(const Geometry& g, const T* dy, Size first_output)
+    GradBlock(const Geometry& g, const In* dy, Size first_output)
         : g_(g), dy_(dy), o_(first_output), outputs_(std::min(width, g.s.outputs - first_output)),
           columns_(taps(g.x)) {}
 
@@ -227,7 +227,7 @@ class GradBlock {
         for (const Band& band : bands) {
             const Size end = std::min(g_.y.quotient(band.last - 1) + 1, y.out);
             for (Size row = std::max<Size>(band.top, 0); row < end; ++row) {
-                const T* from = dy_ + (band.image * y.out + row) * x.out * g_.s.outputs + o_;
+                const In* from = dy_ + (band.image * y.out + row) * x.out * g_.s.outputs + o_;
                 const Size place = (band.tile_row + row - band.top) * g_.pitch + g_.x.before;
                 copy_rows<width>(from, g_.s.outputs, tile_.get() + place * width, width, outputs_,
                                  x.out);
@@ -236,7 +236,7 @@ class GradBlock {
     }
 
     const Geometry& g_;
-    const T* dy_;
+    const In* dy_;
     Size o_, outputs_;
     std::vector<Taps> columns_;
     Buffer<T> tile_;
@@ -262,8 +262,8 @@ void add_parts(const Shape& s, const T* partial, Size parts, Size distance, Size
             }
 }
 
-template <class T, bool kBinary>
-void weight_grad(const Shape& s, const Byte* p, const T* dy, T* dw, const Size* strides,
+template <class T, bool kBinary, class In>
+void weight_grad(const Shape& s, const Byte* p, const In* dy, T* dw, const Size* strides,
                  int threads) {
     constexpr Size width = kGradWidth<T>;
     const Geometry g(s);
@@ -282,7 +282,7 @@ void weight_grad(const Shape& s, const Byte* p, const T* dy, T* dw, const Size* 
             const Size part = unit / blocks;
             T* const grad = partial.get() + unit * size;
             std::fill(grad, grad + size, T(0));
-            GradBlock<T, kBinary> block(g, dy, unit % blocks * width);
+            GradBlock<T, kBinary, In> block(g, dy, unit % blocks * width);
             for (Size k = g.chunks * part / parts; k < g.chunks * (part + 1) / parts; ++k)
                 block.add(k, events[k], grad);
         }

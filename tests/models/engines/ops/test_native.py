@@ -33,6 +33,7 @@ def fresh(monkeypatch, tmp_path):
 @needs_compiler
 def test_a_compiler_that_miscomputes_is_refused(tmp_path, monkeypatch) -> None:
     wrong = tmp_path / "wrong.cpp"
+    shutil.copy(native.SOURCE.with_name("numbers.h"), tmp_path)
     wrong.write_text(native.SOURCE.read_text().replace("before >= threshold", "before < threshold"))
     monkeypatch.setattr(native, "SOURCE", wrong)
     with pytest.raises(CompilerError, match="other spikes than torch"):

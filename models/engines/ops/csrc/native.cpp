@@ -9,36 +9,11 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
 #include <vector>
 
+#include "numbers.h"
+
 namespace {
-
-using Size = std::int64_t;
-
-using bf16 = std::uint16_t;  // the upper half of a float; a bare integer, which compilers vectorise
-
-inline float load(float a) { return a; }
-
-inline float load(std::uint8_t a) { return a; }
-
-inline float load(bf16 a) {
-    const std::uint32_t bits = std::uint32_t(a) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-inline void store(float* to, float value) { *to = value; }
-
-// Rounds to nearest, ties to even, as torch does; a NaN stays one.
-inline void store(bf16* to, float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    *to = bf16(value != value ? 0x7fc0 : rounded);
-}
 
 template <class T>
 constexpr T kSpike = 1;
@@ -99,9 +74,9 @@ struct Affine {
     const float *mean, *inv_std, *slope, *offset;
 };
 
-template <class Out>
+template <class Spike, class Out>
 struct Left {  // what a neuron layer leaves behind; all but the spikes may be null
-    Out* spikes;
+    Spike* spikes;
     std::uint8_t* count8;
     std::int16_t* count16;
     Out *mean_u, *mean_v;
@@ -146,9 +121,10 @@ void accumulate(float* __restrict total, const T* __restrict y, float weight, Si
 
 // Spikes, and where `left` asks for them counts, means and masks. A static current has one step;
 // the spikes of another may take its place in memory.
-template <class In, class Out>
+template <class In, class Spike, class Out>
 void fold(const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,
-          const Neuron& d, const Affine& bn, const Left<Out>& left, int threads) {
+          const Neuron& d, const Affine& bn, const Left<Spike, Out>& left,
+          int threads) {
     const Size total = M * C, block = block_length(C);
     const bool is_static = steps == 1, wants = left.inside != nullptr;
     const bool sums_u = wants && !is_static && !centre, sums_v = wants && !is_static && weights;
@@ -167,7 +143,7 @@ void fold(const In* y, const float* centre, const float* weights, Size steps, Si
                 shift[e] = centre ? centre[first + e] * slope[e] + offset[e] : offset[e];
             for (Size t = 0; t < d.timesteps; ++t) {
                 const In* in = y + (is_static ? 0 : t * total) + first;
-                Out* out = left.spikes + t * total + first;
+                Spike* out = left.spikes + t * total + first;
                 integrate(u.data(), in, slope.data(), shift.data(), d, length);
                 if (sums_u) accumulate(total_u.data(), in, 1.0f, length);
                 if (sums_v) accumulate(total_v.data(), in, weights[t], length);
@@ -295,16 +271,16 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
 
 }  // namespace
 
-#define EXPORT_FOLD(In, in, Out, out)                                                             \
-    extern "C" void fold_##in##_##out(                                                            \
+#define EXPORT_FOLD(In, in, Spike, spike, Out, out)                                                \
+    extern "C" void fold_##in##_##spike##_##out(                                                  \
         const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,       \
         Size timesteps, float decay, float gain, float threshold, float Vth, float ceiling,       \
         bool perfect, bool closed, const float* mean, const float* inv_std, const float* slope,   \
-        const float* offset, Out* spikes, std::uint8_t* count8, std::int16_t* count16,            \
+        const float* offset, Spike* spikes, std::uint8_t* count8, std::int16_t* count16,          \
         Out* mean_u, Out* mean_v, std::uint8_t* inside, std::uint8_t* above, int threads) {       \
         const Neuron d{timesteps, decay, gain, threshold, Vth, ceiling, perfect, closed};         \
-        fold<In, Out>(y, centre, weights, steps, M, C, d, {mean, inv_std, slope, offset},         \
-                      {spikes, count8, count16, mean_u, mean_v, inside, above}, threads);         \
+        fold<In, Spike, Out>(y, centre, weights, steps, M, C, d, {mean, inv_std, slope, offset},  \
+                             {spikes, count8, count16, mean_u, mean_v, inside, above}, threads);  \
     }
 
 #define EXPORT_ADD(T, suffix, A, of)                                                              \
@@ -332,8 +308,11 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
         covariance<T>(y, q, result, rows, C, threads);                                            \
     }
 
-EXPORT_FOLD(float, float32, float, float32)
-EXPORT_FOLD(float, float32, bf16, bfloat16)
-EXPORT_FOLD(bf16, bfloat16, bf16, bfloat16)
+EXPORT_FOLD(float, float32, float, float32, float, float32)
+EXPORT_FOLD(float, float32, bf16, bfloat16, bf16, bfloat16)
+EXPORT_FOLD(bf16, bfloat16, bf16, bfloat16, bf16, bfloat16)
+EXPORT_FOLD(float, float32, std::uint8_t, uint8, float, float32)
+EXPORT_FOLD(float, float32, std::uint8_t, uint8, bf16, bfloat16)
+EXPORT_FOLD(bf16, bfloat16, std::uint8_t, uint8, bf16, bfloat16)
 EXPORT(float, float32)
 EXPORT(bf16, bfloat16)

@@ -1,0 +1,39 @@
+// Types of numbers in memory, and how they are computed with: bf16 as float.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+using Size = std::int64_t;
+
+using bf16 = std::uint16_t;  // the upper half of a float; a bare integer, which compilers vectorise
+
+inline float load(float a) { return a; }
+
+inline double load(double a) { return a; }
+
+inline float load(std::uint8_t a) { return a; }
+
+inline float load(bf16 a) {
+    const std::uint32_t bits = std::uint32_t(a) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline void store(float* to, float value) { *to = value; }
+
+inline void store(double* to, double value) { *to = value; }
+
+// Rounds to nearest, ties to even, as torch does; a NaN stays one.
+inline void store(bf16* to, float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *to = bf16(value != value ? 0x7fc0 : rounded);
+}
+
+}  // namespace
