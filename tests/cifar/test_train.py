@@ -74,8 +74,10 @@ def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
     assert record["setting"]["timesteps"] == 2
     assert "folded" in record["engine"]
     printed = capsys.readouterr()
-    starts = [line.split(":")[0] for line in printed.out.splitlines()]
-    assert starts[:4] == ["dataset", "model", "device", "seed"]
+    header = printed.out[: printed.out.index("epoch 1")].splitlines()
+    starts = [line.split(":")[0] for line in header if not line.startswith("  ")]
+    assert starts == ["dataset", "model", "device", "seed"]
+    assert max(map(len, header)) < 80
     assert printed.err == ""
 
 

@@ -33,8 +33,8 @@ def load_folder(
     UserError like `list_folder`, and for an unreadable image.
     """
     train, test, classes = list_folder(path)
-    train_set = _decode(train, size, workers, quiet)
-    return train_set, _decode(test, size, workers, quiet), classes
+    train_set = _decode(train, size, workers, "training", quiet)
+    return train_set, _decode(test, size, workers, "test", quiet), classes
 
 
 def list_folder(
@@ -102,12 +102,13 @@ def _list_images(folder: Path, flag: str, layout: str) -> tuple[list[Sample], li
     return listing.samples, listing.classes
 
 
-def _decode(samples: Sequence[Sample], size: int, workers: int, quiet: bool) -> ImageSet:
+def _decode(samples: Sequence[Sample], size: int, workers: int, part: str, quiet: bool) -> ImageSet:
     """Decode `samples` with `workers` threads; Pillow releases the GIL while it decodes."""
     images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         decoded = pool.map(lambda sample: _read_image(sample[0], size), samples)
-        for row, image in enumerate(count_progress(decoded, "Decoding", len(samples), quiet)):
+        label = f"Decoding {part} images"
+        for row, image in enumerate(count_progress(decoded, label, len(samples), quiet)):
             images[row] = image
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return ImageSet(pixels, torch.tensor([label for _, label in samples]))

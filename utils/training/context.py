@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -110,13 +111,17 @@ class RunContext:
             self.world.print_main(f"note: {note}")
 
     def print_header(self) -> None:
-        """Print the data, the model, the device and the seed."""
+        """Print the data, the model, the device and the seed, in lines of 80 columns."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         neurons = self.model.neuron_line()
-        self.world.print_main(f"dataset: {self.data.description}")
-        self.world.print_main(f"model: {self.network}, {parameters:,} parameters, {neurons}")
-        self.world.print_main(f"device: {_device_name(self.world)}, {self.model.engine_line()}")
-        self.world.print_main(f"seed: {self.seed}")
+        for text in (
+            f"dataset: {self.data.description}",
+            f"model: {self.network}, {parameters:,} parameters, {neurons}",
+            f"device: {_device_name(self.world)}, {self.model.engine_line()}",
+            f"seed: {self.seed}",
+        ):
+            for line in textwrap.wrap(text, 79, subsequent_indent="  ", break_long_words=False):
+                self.world.print_main(line)
 
     def check_resumed(self) -> None:
         """Print where the neuron setting differs from that of the checkpoint resumed.

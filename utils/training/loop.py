@@ -17,7 +17,7 @@ from utils.system.errors import UserError
 from utils.training.hooks import StepHooks
 from utils.training.metrics import EpochResult, Meter, Scores
 from utils.training.optimizer import set_learning_rate
-from utils.training.progress import Bar, BarFactory
+from utils.training.progress import Bar, BarFactory, RunClock
 from utils.training.schedule import Schedule
 from utils.training.state import TrainState
 
@@ -42,24 +42,25 @@ def fit(
     `parts` is that of `compute_gradients`, `compression` that of `World.wrap`.
     """
     wrapped, hooks = world.wrap(state.model, compression), hooks or StepHooks()
-    train, test = data.train, data.test
+    train, test, clock = data.train, data.test, RunClock(schedule.epochs)
     for epoch in range(state.epoch, schedule.epochs):
         started, title = time.perf_counter(), f"epoch {epoch + 1}/{schedule.epochs}"
+        clock.start_epoch(epoch, 1 - state.step / len(train))
         train.set_epoch(epoch)
         test.set_epoch(epoch)
         rates = [schedule.at(epoch, state.iteration + step) for step in range(len(train))]
         if state.step < len(train):
-            bar = bars(f"{title} train", train)
+            bar = bars(f"{title} train", train, clock)
             train_one_epoch(state, wrapped, train, rates, world, bar, hooks, parts)
         else:  # resumed after the last step, whose learning rate is the optimizer's
             set_learning_rate(state.optimizer, rates[-1])
         trained = state.meter.reduce(world)
-        tested = evaluate(
-            state.model, test, world, bars(f"{title} test", test), hooks.stops_evaluation
-        )
+        bar = bars(f"{title} test", test, clock)
+        tested = evaluate(state.model, test, world, bar, hooks.stops_evaluation)
         hooks.after_evaluation()
         is_best = state.advance(len(train), tested.top1)
         seconds = time.perf_counter() - started
+        clock.end_epoch()
         hooks.after_epoch(EpochResult(schedule.cosine(epoch), trained, tested, is_best, seconds))
 
 
@@ -80,7 +81,7 @@ def train_one_epoch(
     """
     if state.step:
         loader.begin_at(state.step)
-        bar.index = state.step
+        bar.begin_at(state.step)
     else:
         state.meter = Meter(world.device)
     model.train()

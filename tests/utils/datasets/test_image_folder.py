@@ -52,7 +52,8 @@ def test_decoding_prints_progress_unless_quiet(folder, capsys):
     load_folder(folder, quiet=True)
     assert capsys.readouterr().out == ""
     load_folder(folder)
-    assert "Decoding 4/4" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Decoding training images 4/4" in printed and "Decoding test images " in printed
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
