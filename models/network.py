@@ -42,15 +42,20 @@ class Network(nn.Module):
     choice: select.Choice
 
     def __init_subclass__(cls, **kwargs) -> None:
-        """Make the `forward` of every subclass run in the context of the network's engine."""
+        """Make the `forward` of every subclass run under the network's engine."""
         super().__init_subclass__(**kwargs)
-        if cls.forward is not nn.Module.forward and not hasattr(cls.forward, "in_context"):
-            cls.forward = _in_context(cls.forward)
+        if cls.forward is not nn.Module.forward and not hasattr(cls.forward, "under_engine"):
+            cls.forward = _under_engine(cls.forward)
 
     @property
     def engine(self) -> select.Engine:
         """The engine that drives a forward pass in the present mode."""
         return self.choice.engine(self.training)
+
+    def run(self, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Return `forward(images)`, computed in the context of the engine."""
+        with self.engine.forward_context(images.device):
+            return forward(images)
 
     def configure(self, **choices) -> list[str]:
         """Choose how the network is computed (see `engines.select`); return lines for the user."""
@@ -61,13 +66,12 @@ class Network(nn.Module):
         return self.choice.line()
 
 
-def _in_context(forward: Callable) -> Callable:
+def _under_engine(forward: Callable) -> Callable:
     @functools.wraps(forward)
     def call(network: Network, images: Tensor) -> Tensor:
-        with network.engine.forward_context(images.device):
-            return forward(network, images)
+        return network.run(functools.partial(forward, network), images)
 
-    call.in_context = True
+    call.under_engine = True
     return call
 
 
@@ -75,8 +79,15 @@ class SpikingNetwork(Network):
     """A network of linear maps, BatchNorms and neurons that any engine can drive.
 
     `forward(images)` takes `(N, in_channels, H, W)` or frames `(N, T, in_channels, H, W)` and
-    returns the representation of the last neuron layer, `(N, num_classes)`. A subclass's `forward`
-    begins with `present` and ends with `readout`.
+    returns the representation of the last neuron layer, `(N, num_classes)`. The rules for a
+    subclass, each with an error that names it where it is broken:
+
+    - `in_channels` is the number of channels of an image or frame.
+    - `forward` begins with `x = self.present(images)` and ends with `return self.readout(x)`.
+    - Neuron layers, `IFNeuron(setting)` or `LIFNeuron(setting)`, take the network's setting.
+    - Only linear maps stand between two neuron layers. A branch is at most one convolution or
+      linear layer, with average pooling, flattening or dropout before it and a BatchNorm behind it.
+      Branches may be summed, and another BatchNorm may follow the sum.
     """
 
     def __init__(self, setting: NeuronSetting) -> None:
@@ -91,17 +102,72 @@ class SpikingNetwork(Network):
     @property
     def dynamics(self) -> Dynamics:
         """The constants that all neuron layers share."""
-        return next(iter(self.neurons().values())).dynamics
+        return next(module.dynamics for module in self.modules() if isinstance(module, Neuron))
+
+    def run(self, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Return `forward(images)`, computed in the context of the engine.
+
+        Raises `TypeError` where it does not begin with `present` and end with `readout`.
+        """
+        self._presented = self._read_out = False
+        try:
+            output = super().run(forward, images)
+        except Exception as error:
+            if not self._presented:  # the error is likely to follow from that
+                raise TypeError(self._broken("begin with x = self.present(images)")) from error
+            raise
+        if not self._presented:
+            raise TypeError(self._broken("begin with x = self.present(images)"))
+        if not self._read_out or not isinstance(output, Tensor):
+            raise TypeError(self._broken("end with return self.readout(x)"))
+        return output
+
+    def _broken(self, rule: str) -> str:
+        return f"forward of {type(self).__name__} must {rule}"
 
     def present(self, images: Tensor) -> Tensor | SpikeTrain:
-        """Return the input spike train; thresholds are raised to their floor first."""
-        for neuron in self.neurons().values():
-            neuron.project_()
+        """Return the input spike train.
+
+        Raises `TypeError` for a network that breaks a rule, `ValueError` for images of another
+        number of channels.
+        """
+        self._presented = True
+        self._check_input(images)
+        self._prepare_neurons()
         return self.engine.present(images)
 
-    def readout(self, train: Tensor | SpikeTrain) -> Tensor:
-        """Return `sum_t v_t s_t` of the last neuron layer's spike train, `(N, num_classes)`."""
-        return self.engine.readout(train, self.dynamics)
+    def _check_input(self, images: Tensor) -> None:
+        name = type(self).__name__
+        if not hasattr(self, "in_channels"):
+            raise TypeError(f"{name} has no in_channels: set the number of channels of its images")
+        if images.dim() < 4 or images.shape[-3] != self.in_channels:
+            raise ValueError(
+                f"{name} takes images with {self.in_channels} channels, got {tuple(images.shape)}"
+            )
+
+    def _prepare_neurons(self) -> None:
+        """Check that neuron layers have the network's timesteps, and merge time and batch."""
+        neurons, T = self.neurons(), self.setting.timesteps
+        if not neurons:
+            raise TypeError(
+                f"{type(self).__name__} has no neuron layers: add IFNeuron(setting) or "
+                "LIFNeuron(setting)"
+            )
+        for name, neuron in neurons.items():
+            if neuron.dynamics.timesteps != T:
+                raise TypeError(
+                    f"{name} of {type(self).__name__} has {neuron.dynamics.timesteps} timesteps, "
+                    f"the network {T}: build neuron layers with the network's setting"
+                )
+            neuron.merged = True
+
+    def readout(self, x: Tensor | SpikeTrain) -> Tensor:
+        """Return `sum_t v_t s_t` of the last neuron layer's spike train, `(N, num_classes)`.
+
+        Raises `TypeError` where `x` is not the output of a neuron layer.
+        """
+        self._read_out = True
+        return self.engine.readout(x, self.dynamics)
 
     def configure(self, **choices) -> list[str]:
         dropout = max((m.p for m in self.modules() if isinstance(m, nn.Dropout)), default=0.0)

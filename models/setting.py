@@ -1,4 +1,4 @@
-"""The neuron setting of a network, and the one translation from command-line flags to it."""
+"""The neuron setting of a network, and how it is read from command-line flags."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class NeuronSetting:
-    """What every neuron layer of a network shares (cli.md's neuron flags, their CIFAR defaults).
+    """Constants that all neuron layers of a network share; defaults are those of the CIFAR scripts.
 
-    `timesteps` T; `Vth` initial threshold; `tau`, `delta_t` time constant and step of LIF in the
-    same unit; `alpha` share of the threshold at which a neuron fires; `train_Vth` whether
-    thresholds are parameters; `Vth_bound` their floor; `rate_stat` whether evaluation records
-    firing rates. Raises `ValueError` naming the flag when a value makes no sense.
+    `timesteps` is T, `Vth` the initial threshold, `alpha` the share of it at which a neuron fires;
+    `tau` and `delta_t` are the time constant and step of LIF, in the same unit. `train_Vth` makes
+    thresholds parameters, `Vth_bound` is their floor, and `rate_stat` records firing rates in
+    evaluation. Raises `ValueError` naming the flag for a value out of range.
     """
 
     timesteps: int = 20
@@ -37,7 +37,7 @@ class NeuronSetting:
 
     @classmethod
     def from_args(cls, args: Namespace) -> NeuronSetting:
-        """The setting in the flags of the same names (`--train_Vth`, `--rate_stat` are 0 or 1)."""
+        """Return the setting in the flags of the same names, of which two are 0 or 1."""
         values = {field.name: getattr(args, field.name) for field in fields(cls)}
         flags = ("train_Vth", "rate_stat")
         return cls(**{name: bool(v) if name in flags else v for name, v in values.items()})

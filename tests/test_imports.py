@@ -17,7 +17,8 @@ OPS = EQUATIONS | {"models.engines.ops"}
 ENGINES = OPS | {"models.engines.folded", "models.engines.unrolled", "models.engines.mean"}
 NETWORK = ENGINES | {"models.engines.select", "models.neuron", "models.network"}
 ZOO = {"models.preresnet", "models.preresnet_imagenet", "models.vgg"}
-MODELS = NETWORK | ZOO | {"models.thresholds", "models.recording", "models.export", "models"}
+LIBRARY = {"models.functional", "models.thresholds", "models.recording", "models.export"}
+MODELS = NETWORK | ZOO | LIBRARY | {"models"}
 UTILS = SERVICES | {"utils.events", "utils.runs", "utils.training", "utils.analysis"}
 # What each layer may import, itself aside. A module belongs to the layer with the longest name that
 # begins its own.
@@ -31,6 +32,7 @@ LAYERS = {
     "models.engines.mean": OPS,
     "models.engines.select": ENGINES,
     "models.neuron": ENGINES,
+    "models.functional": ENGINES,
     "models.network": NETWORK,
     **dict.fromkeys(sorted(ZOO), NETWORK),
     "models.thresholds": NETWORK,

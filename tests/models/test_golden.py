@@ -131,7 +131,7 @@ def neuron_cases():
 
 def build_neuron(meta):
     setting = NeuronSetting(**{k: meta[k] for k in ("timesteps", "Vth", "tau", "delta_t", "alpha")})
-    neuron = {"if": IFNeuron, "lif": LIFNeuron}[meta["kind"]](setting).double()
+    neuron = {"if": IFNeuron, "lif": LIFNeuron}[meta["kind"]](setting, merged=True).double()
     neuron.Vth.data.fill_(meta["Vth"])  # made in float32
     return neuron
 

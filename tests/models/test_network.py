@@ -1,4 +1,4 @@
-"""What all spiking networks do beside computing: thresholds, firing rates, precision, input."""
+"""What spiking networks share: thresholds, firing rates, precision, and the rules for a network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
-from models import NeuronSetting, create_model
-from models.neuron import IFNeuron, LIFNeuron
+from models import LIFNeuron, NeuronSetting, SpikingNetwork, create_model
 from tests.models.networks import SPIKING, images, network, step
 
 
@@ -47,25 +47,10 @@ def test_firing_rates_are_shares_of_steps_with_a_spike(name: str) -> None:
     assert 0 < min(rates["folded"].values()) <= max(rates["folded"].values()) < 1
 
 
-def test_firing_rate_of_a_known_train() -> None:
-    setting = NeuronSetting(timesteps=4, Vth=1.0, alpha=1.0, rate_stat=True)
-    neuron = IFNeuron(setting).eval()
-    neuron(torch.tensor([0.5, 1.0, 0.0]).repeat(4, 1))  # 2, 4 and 0 spikes in 4 steps
-    assert neuron.rate() == (6, 12)
-    neuron.train()(torch.ones(4, 3))
-    assert neuron.rate() == (6, 12)
-
-
 def test_names_of_neuron_layers() -> None:
     names = list(network("preresnet.resnet18_if", 1).neurons())
     assert names[:2] == ["layer1[0].relu1", "layer1[0].relu2"]
     assert names[-3:] == ["relu1", "relu2", "relu3"]
-
-
-def test_fixed_thresholds_are_no_keys_but_move_with_the_module() -> None:
-    neuron = LIFNeuron(NeuronSetting(train_Vth=False))
-    assert list(neuron.state_dict()) == []
-    assert neuron.double().Vth.dtype == torch.float64
 
 
 def test_unrolled_bf16_gives_float32_logits() -> None:
@@ -114,3 +99,118 @@ def test_second_derivatives_are_refused() -> None:
     (grad,) = torch.autograd.grad(logits.sum(), [model.linear.weight], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
         grad.sum().backward()
+
+
+class Net(SpikingNetwork):
+    """A small network that keeps the rules; subclasses break one each."""
+
+    def __init__(self, setting: NeuronSetting) -> None:
+        super().__init__(setting)
+        self.in_channels = 3
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.relu1 = LIFNeuron(setting)
+        self.linear, self.flat = nn.Linear(4 * 36, 2), nn.Flatten()
+        self.relu2 = LIFNeuron(setting)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.relu1(self.bn1(self.conv1(self.present(images)))))
+
+    def head(self, x):
+        return self.readout(self.relu2(self.linear(self.flat(x))))
+
+
+class WithoutChannels(Net):
+    def __init__(self, setting):
+        super().__init__(setting)
+        del self.in_channels
+
+
+class WithoutPresent(Net):
+    def forward(self, images):
+        return self.head(self.relu1(self.bn1(self.conv1(images))))
+
+
+class WithoutPresentOrReadout(Net):
+    def forward(self, images):
+        return self.linear(self.flat(self.conv1(images)))
+
+
+class WithoutReadout(Net):
+    def forward(self, images):
+        return self.relu1(self.bn1(self.conv1(self.present(images))))
+
+
+class WithoutNeurons(Net):
+    def __init__(self, setting):
+        super().__init__(setting)
+        self.relu1, self.relu2 = nn.Identity(), nn.Identity()
+
+
+class WithoutLastNeuron(Net):
+    def head(self, x):
+        return self.readout(self.linear(self.flat(x)))
+
+
+class Nonlinear(Net):
+    def forward(self, images):
+        return self.head(self.relu1(torch.relu(self.bn1(self.conv1(self.present(images))))))
+
+
+class TwoNorms(Net):
+    def forward(self, images):
+        return self.head(self.relu1(self.bn1(self.bn1(self.conv1(self.present(images))))))
+
+
+class OtherTimesteps(Net):
+    def __init__(self, setting):
+        super().__init__(setting)
+        self.relu2 = LIFNeuron(timesteps=setting.timesteps + 1)
+
+
+BROKEN = {
+    WithoutChannels: "has no in_channels: set",
+    WithoutPresent: r"forward of WithoutPresent must begin with x = self\.present\(images\)",
+    WithoutPresentOrReadout: r"must begin with x = self\.present\(images\)",
+    WithoutReadout: r"must end with return self\.readout\(x\)",
+    WithoutNeurons: "WithoutNeurons has no neuron layers: add",
+    WithoutLastNeuron: "readout takes the output of a neuron layer",
+    Nonlinear: "only linear maps may stand between two neuron layers, not relu: use .* unrolled",
+    TwoNorms: "a BatchNorm must not directly follow another: put a neuron layer between",
+    OtherTimesteps: "relu2 of OtherTimesteps has 4 timesteps, the network 3",
+}
+IMAGES = torch.rand(6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_a_broken_rule_is_named(kind: type[Net]) -> None:
+    model = kind(NeuronSetting(timesteps=3))
+    with pytest.raises(TypeError, match=BROKEN[kind]) as error:
+        model(IMAGES)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["folded", "unrolled"])
+def test_a_network_that_keeps_the_rules(engine: str) -> None:
+    model = Net(NeuronSetting(timesteps=3))
+    model.configure(engine=engine)
+    assert model(IMAGES).shape == (6, 2)
+    with pytest.raises(ValueError, match="takes images with 3 channels, got"):
+        model(torch.rand(6, 2, 8, 8))
+
+
+@pytest.mark.parametrize("kind", [WithoutPresent, WithoutReadout, OtherTimesteps])
+def test_the_unrolled_engine_names_broken_rules_as_well(kind: type[Net]) -> None:
+    model = kind(NeuronSetting(timesteps=3))
+    model.configure(engine="unrolled")
+    with pytest.raises(TypeError, match=BROKEN[kind]):
+        model(IMAGES)
+
+
+def test_a_forward_may_extend_that_of_its_base() -> None:
+    class Scaled(Net):
+        def forward(self, images):
+            return 2 * super().forward(images)
+
+    base, scaled = Net(NeuronSetting(timesteps=3)).eval(), Scaled(NeuronSetting(timesteps=3)).eval()
+    scaled.load_state_dict(base.state_dict())
+    assert torch.equal(scaled(IMAGES), 2 * base(IMAGES))

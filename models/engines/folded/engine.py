@@ -38,7 +38,15 @@ class FoldedEngine(FoldedOptions):
         return SpikeTrain(self, channels_last(images.transpose(0, 1).flatten(0, 1)))
 
     def readout(self, train: SpikeTrain, d: Dynamics) -> Tensor:
-        """Return the representation `sum_t v_t s_t`, `(N, classes)`."""
+        """Return the representation `sum_t v_t s_t`, `(N, classes)`.
+
+        Raises `TypeError` for anything but a spike train.
+        """
+        if not isinstance(train, SpikeTrain):
+            raise TypeError(
+                "readout takes the output of a neuron layer, possibly pooled or flattened: "
+                f"put one before it, not {type(train).__name__}"
+            )
         steps = train.scaled().unflatten(0, (self.timesteps, -1))
         representation = self.kernels.weighted_mean(steps, d)
         if train.handle is None:

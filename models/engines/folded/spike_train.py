@@ -23,8 +23,26 @@ from models.engines.ops.sync_batch_norm import Reduction
 
 LinearMap = Callable[[Tensor], Tensor]
 
+HINT = "or use the unrolled engine (--engine unrolled)"
+
 # torch's functions on spike trains and currents, filled by `torch_functions`.
 TORCH_FUNCTIONS: dict[Callable, Callable] = {}
+
+
+def not_linear(operation: str) -> str:
+    """Return the error message for an operation that must not stand between neuron layers."""
+    return (
+        f"only linear maps may stand between two neuron layers, not {operation}: use convolutions, "
+        f"linear layers, BatchNorm, average pooling, flattening, dropout and sums, {HINT}"
+    )
+
+
+def misplaced(name: str) -> str:
+    """Return the error message for a function that does not follow a neuron layer."""
+    return (
+        f"{name} must directly follow a neuron layer, or pooling, flattening or dropout behind "
+        f"one: put a neuron layer before it, {HINT}"
+    )
 
 
 class Deferred:
@@ -35,14 +53,23 @@ class Deferred:
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         if func not in TORCH_FUNCTIONS:
-            raise TypeError(
-                f"the folded engine needs linear maps between neurons, not {func.__name__}; "
-                "use the unrolled engine for this network"
-            )
+            raise TypeError(not_linear(getattr(func, "__name__", str(func))))
         return TORCH_FUNCTIONS[func](*args, **(kwargs or {}))
 
     def __add__(self, other: SpikeTrain | Current) -> Current:
+        if not isinstance(other, Deferred):
+            raise TypeError(not_linear(f"a sum with {type(other).__name__}"))
         return Current(self.options, self.as_current().terms() + other.as_current().terms())
+
+    def _refuse(self, *others):
+        raise TypeError(not_linear("an operator other than +"))
+
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __neg__ = _refuse
+    __pow__ = __matmul__ = __getitem__ = _refuse
+
+    def __getattr__(self, name: str):
+        # For attributes that spike trains and currents lack: tensors have most of them.
+        raise AttributeError(not_linear(f".{name}"))
 
     def as_current(self) -> Current:
         """Return the current that this drives or is."""
@@ -177,7 +204,7 @@ class SpikeTrain(Deferred):
         image.
         """
         if self.static:
-            raise TypeError("dropout on a static image: use the unrolled engine for this network")
+            raise TypeError(f"dropout must not stand on the input image: put it elsewhere, {HINT}")
         train, amplitude = self.as_operand(), self.amplitude
         values, T = train.values, self.options.timesteps
         keep, kept = self.options.draw_mask(values, p)
@@ -224,7 +251,10 @@ class Norm:
             if reduce is not sync_batch_norm.local:
                 mean, var, samples = sync_batch_norm.all_reduce_statistics(mean, var, samples)
             elif samples == 1:
-                raise ValueError("a BatchNorm in training needs more than 1 value per channel")
+                raise ValueError(
+                    "a BatchNorm in training needs more than 1 value per channel: "
+                    "use a larger batch or more timesteps"
+                )
             if self.running_mean is not None:
                 running = self.running_mean, self.running_var
                 sync_batch_norm.update_running_statistics(
@@ -291,12 +321,19 @@ class Current(Deferred):
     def as_current(self) -> Current:
         return self
 
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> SpikeTrain:
+        """Raise `TypeError`: only spike trains can be flattened."""
+        raise TypeError(misplaced("flatten"))
+
     def terms(self) -> list[Branch]:
         """Return the branches as terms of a larger sum; a BatchNorm becomes its branch's own."""
         if self.norm is None:
             return self.branches
         if len(self.branches) != 1 or self.branches[0].linear is None:
-            raise TypeError("a BatchNorm inside a sum must stand behind one weight")
+            raise TypeError(
+                "a BatchNorm inside a sum must directly follow a convolution or linear layer: "
+                f"put one before it, move it behind the sum, {HINT}"
+            )
         return [replace(self.branches[0], norm=self.norm)]
 
     def take_branches(self) -> list[Branch]:
@@ -306,7 +343,10 @@ class Current(Deferred):
         second time.
         """
         if not self.branches:
-            raise RuntimeError("a current drives one neuron layer; this one has fired already")
+            raise RuntimeError(
+                "the same current drives two neuron layers: use the output of one layer twice, "
+                f"{HINT}"
+            )
         branches = sorted(self.branches, key=lambda branch: branch.linear is None)
         self.branches.clear()
         return branches

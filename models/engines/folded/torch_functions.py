@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.engines.folded.spike_train import TORCH_FUNCTIONS, Branch, Current, Norm, SpikeTrain
+from models.engines.folded.spike_train import (
+    HINT,
+    TORCH_FUNCTIONS,
+    Branch,
+    Current,
+    Deferred,
+    Norm,
+    SpikeTrain,
+    misplaced,
+)
 from models.engines.ops.linear import Conv2d, Linear
 
 Sides = tuple[int, int]
@@ -28,10 +37,7 @@ def _implements(torch_function: Callable) -> Callable[[Callable], Callable]:
 def _spike_train(x: SpikeTrain | Current, name: str) -> SpikeTrain:
     """Return `x` if it is a spike train; raises `TypeError` for a current."""
     if not isinstance(x, SpikeTrain):
-        raise TypeError(
-            f"the folded engine needs a neuron before {name}, not another linear map; "
-            "use the unrolled engine for this network"
-        )
+        raise TypeError(misplaced(name))
     return x
 
 
@@ -44,7 +50,7 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 @_implements(F.conv2d)
 def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
     if isinstance(padding, str):
-        raise TypeError(f"the folded engine needs padding in numbers, not {padding!r}")
+        raise TypeError(f"padding {padding!r} of a convolution must be given in numbers, {HINT}")
     x, linear = (
         _spike_train(x, "conv2d"),
         Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups),
@@ -64,10 +70,17 @@ def _batch_norm(
     current = x.as_current()
     if current.norm is not None:
         raise TypeError(
-            "a BatchNorm straight behind another: the folded engine needs a neuron between"
+            f"a BatchNorm must not directly follow another: put a neuron layer between them, {HINT}"
         )
+    if weight is None or bias is None:
+        raise TypeError(f"a BatchNorm must have a weight and a bias (affine=True), {HINT}")
     norm = Norm(running_mean, running_var, weight, bias, training, momentum, eps)
     return Current(current.options, current.branches, norm)
+
+
+@_implements(torch.add)
+def _add(x, other) -> Current:
+    return x + other if isinstance(x, Deferred) else other + x
 
 
 @_implements(F.dropout)
@@ -136,4 +149,4 @@ def _adaptive_avg_pool2d(x, output_size) -> SpikeTrain:
 
 @_implements(torch.flatten)
 def _flatten(x, start_dim=0, end_dim=-1) -> SpikeTrain:
-    return _spike_train(x, "flatten").flatten(start_dim, end_dim)
+    return x.flatten(start_dim, end_dim)

@@ -55,7 +55,9 @@ def test_neurons_directly_on_the_input(norm: nn.Module) -> None:
     frames = torch.rand(2, 4, 3, 5, 5, dtype=torch.float64)
     grads = []
     for engine in (FoldedEngine(4, Kernels()), UnrolledEngine(4)):
-        layer = nn.Sequential(copy.deepcopy(norm), LIFNeuron(NeuronSetting(4, Vth=0.02))).double()
+        layer = nn.Sequential(
+            copy.deepcopy(norm), LIFNeuron(timesteps=4, Vth=0.02, merged=True)
+        ).double()
         rates = engine.readout(layer(engine.present(frames)), layer[1].dynamics)
         rates.square().sum().backward()
         grads.append([p.grad for p in layer.parameters()])
@@ -83,10 +85,9 @@ def test_neurons_on_pooled_spikes_decide_as_published(pool, dtype, drive, bound)
     for Vth in (0.75, 0.3, 1 / 3, 2.7):
         setting, results = NeuronSetting(timesteps=T, alpha=0.5, Vth_bound=bound), []
         for engine in (FoldedEngine(T, Kernels()), UnrolledEngine(T)):
-            first, second = IFNeuron(setting).to(dtype), IFNeuron(setting).to(dtype)
+            first, second = (IFNeuron(setting, merged=True).to(dtype) for _ in range(2))
             for neuron in (first, second):
                 neuron.Vth.data.fill_(Vth)
-                neuron.project_()
             train = second(pool(first(engine.present(z * max(Vth, bound)))))
             rates = engine.readout(train, second.dynamics)
             rates.square().sum().backward()

@@ -1,4 +1,4 @@
-"""torch's functions on spike trains: pooling as published, and errors for what is not linear."""
+"""torch's functions on spike trains: pooling as published, and errors that name broken rules."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_pooled_spikes_in_bf16_are_counts() -> None:
 
 def test_padding_in_words_is_named() -> None:
     train = FoldedEngine(4, Kernels()).present(torch.randn(1, 3, 8, 8))
-    with pytest.raises(TypeError, match="padding in numbers, not 'same'"):
+    with pytest.raises(TypeError, match="padding 'same' .* in numbers"):
         F.conv2d(train, nn.Conv2d(3, 6, 3).weight, padding="same")
 
 
@@ -64,19 +64,52 @@ def test_misuse_is_named() -> None:
     engine = FoldedEngine(4, Kernels())
     neuron = IFNeuron(NeuronSetting(timesteps=4))
     train = engine.present(torch.rand(2, 3, 8, 8))
-    with pytest.raises(TypeError, match="max_pool2d.*unrolled"):
+    with pytest.raises(TypeError, match="only linear maps .* not max_pool2d.*unrolled"):
         F.max_pool2d(train, 2)
     current = nn.Conv2d(3, 5, 3)(train)
     neuron(current)
-    with pytest.raises(RuntimeError, match="one neuron layer"):
+    with pytest.raises(RuntimeError, match="the same current drives two neuron layers"):
         neuron(current)
-    with pytest.raises(TypeError, match="a neuron before conv2d"):
+    with pytest.raises(TypeError, match="conv2d must directly follow a neuron layer"):
         nn.Conv2d(5, 5, 3)(nn.Conv2d(3, 5, 3)(train))
-    with pytest.raises(TypeError, match="a neuron before avg_pool2d"):
+    with pytest.raises(TypeError, match="avg_pool2d must directly follow a neuron layer"):
         F.avg_pool2d(nn.Conv2d(3, 5, 3)(train), 2)
-    with pytest.raises(TypeError, match="straight behind another"):
+    with pytest.raises(TypeError, match="BatchNorm must not directly follow another"):
         nn.BatchNorm2d(5)(nn.BatchNorm2d(5)(nn.Conv2d(3, 5, 3)(train)))
-    with pytest.raises(TypeError, match="static image"):
+    with pytest.raises(TypeError, match="on the input image"):
         F.dropout(train, 0.5)
-    with pytest.raises(TypeError, match="inside a sum"):
+    with pytest.raises(TypeError, match="BatchNorm inside a sum"):
         nn.BatchNorm2d(3)(train) + train
+    with pytest.raises(TypeError, match="affine=True"):
+        nn.BatchNorm2d(3, affine=False)(train)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x * 2,
+        lambda x: x - x,
+        lambda x: -x,
+        lambda x: x[0],
+        lambda x: x + torch.ones(1),
+        lambda x: torch.ones(1) + x,
+        lambda x: sum([x, x]),
+        torch.relu,
+        F.gelu,
+    ],
+)
+def test_operations_that_are_not_linear_are_named(operation) -> None:
+    train = FoldedEngine(4, Kernels()).present(torch.rand(2, 3, 8, 8))
+    with pytest.raises(TypeError, match="only linear maps may stand between two neuron layers"):
+        operation(train)
+
+
+def test_methods_of_tensors_are_named() -> None:
+    train = FoldedEngine(4, Kernels()).present(torch.rand(2, 3, 8, 8))
+    with pytest.raises(AttributeError, match=r"only linear maps .* not \.relu"):
+        train.relu()
+
+
+def test_sums_by_torch_are_sums() -> None:
+    train = FoldedEngine(4, Kernels()).present(torch.rand(2, 3, 8, 8))
+    assert len(torch.add(train, nn.Conv2d(3, 3, 1)(train)).branches) == 2
