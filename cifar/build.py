@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar import datasets
 from models import NeuronSetting, UnknownModel, create_model, list_models
 from models.registry import unknown
-from models.user_networks import build_on_meta, import_networks
+from models.user_networks import build_on_meta, check_forward, import_networks
 from utils.datasets.loader import Batching
 from utils.datasets.sharding import least_batch
 from utils.distributed.world import World
@@ -104,13 +104,16 @@ def _setting(
         if args.model not in offered:
             require_imports(args.model, resumed)
             raise UnknownModel(unknown(args.model, offered))
-        channels = build_on_meta(args.model, setting).in_channels
-    expected = datasets.channels(args.dataset)
-    if channels != expected:
+        network = build_on_meta(args.model, setting)
+    shape = datasets.sample_shape(args.dataset, args.timesteps)
+    if network.in_channels != shape[-3]:
         raise UserError(
-            f"--model {args.model} takes {channels} channels, --dataset {args.dataset} has "
-            f"{expected}: preresnet is for images, vgg for events"
+            f"--model {args.model} takes {network.in_channels} channels, --dataset {args.dataset} "
+            f"has {shape[-3]}: preresnet is for images, vgg for events"
         )
+    if args.model in imported:
+        with flag_errors(f"--model {args.model}"):
+            check_forward(network, shape, engine=args.engine)
     _check_batch(args, args.train_batch, f"--train-batch {args.train_batch}", world)
     return setting
 

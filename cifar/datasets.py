@@ -72,11 +72,11 @@ def known_datasets() -> list[str]:
     return list(_DATASETS)
 
 
-def channels(dataset: str) -> int:
-    """Return the number of channels of a data set; raises `UserError` for an unknown name."""
+def sample_shape(dataset: str, timesteps: int) -> tuple[int, ...]:
+    """Return the shape of an image or of frames; raises `UserError` for an unknown name."""
     if dataset not in _DATASETS:
         raise UserError(_unknown(dataset))
-    return 2 if dataset == "CIFAR10DVS" else 3
+    return (timesteps, 2, 48, 48) if dataset == "CIFAR10DVS" else (3, 32, 32)
 
 
 def _unknown(name: str) -> str:

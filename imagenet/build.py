@@ -10,7 +10,7 @@ from torch import nn
 from imagenet import loaders, pretrained
 from imagenet.launch import Layout
 from models import NeuronSetting, SpikingNetwork, create_model, list_models
-from models.user_networks import build_on_meta, import_networks
+from models.user_networks import build_on_meta, check_forward, import_networks
 from utils.datasets.loader import Batching
 from utils.distributed.world import World
 from utils.runs import resume
@@ -116,6 +116,8 @@ def read_setting(args: Namespace, resumed: Resumed | None = None) -> NeuronSetti
             raise ValueError(f"{args.arch} is for the CIFAR scripts; take a {SPIKING}* one")
         if network.in_channels != 3:
             raise ValueError(f"{args.arch} takes {network.in_channels} channels, images have 3")
+        if args.arch in imported:
+            check_forward(network, (3, args.image_size, args.image_size), engine=args.engine)
     _check_stage(args, spiking=isinstance(network, SpikingNetwork))
     return setting
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Sequence
@@ -48,6 +49,22 @@ def build_on_meta(name: str, setting: NeuronSetting) -> Network:
             f"{name} is a {type(network).__name__}: it must be a SpikingNetwork with in_channels"
         )
     return network
+
+
+def check_forward(network: Network, shape: Sequence[int], **choices) -> None:
+    """Run a network from `build_on_meta` on a batch of samples of this shape, without values.
+
+    `choices` are those of `Network.configure`. Raises `ValueError` where its `forward` breaks a
+    rule for networks (`SpikingNetwork`) or fails.
+    """
+    try:
+        network.configure(**choices)
+        network.train()(torch.empty(2, *shape, device="meta"))
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename == inspect.getfile(type(network))]
+        place = f" ({_place(own[-1].filename, own[-1].lineno)})" if own else ""
+        raise ValueError(f"{_one_line(error)}{place}") from error
 
 
 def _import(source: str) -> list[str]:
@@ -101,19 +118,21 @@ def _add_to_search_path(folder: Path) -> None:
 
 def _describe(error: BaseException, file: str = "") -> str:
     """Return `error` in one line with where it was raised: in `file`, else in the last file."""
-    kind = type(error).__name__
-    text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
-        return f"{kind}: {error.msg} ({_place(error.filename, error.lineno)})"
+        return f"SyntaxError: {error.msg} ({_place(error.filename, error.lineno)})"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__ and not frame.filename.startswith("<")
     ]
     if not frames:
-        return text
+        return " ".join(str(error).split())
     frame = next((f for f in reversed(frames) if f.filename == file), frames[-1])
-    return f"{kind}: {text} ({_place(frame.filename, frame.lineno)})"
+    return f"{_one_line(error)} ({_place(frame.filename, frame.lineno)})"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _place(file: str | None, line: int | None) -> str:

@@ -64,3 +64,11 @@ def test_a_source_that_fails_is_one_line(call, capsys, tmp_path):
     line = _refused(call, capsys, "--import", str(tmp_path / "fails.py"))
     assert line.startswith("error: --import ")
     assert line.endswith("ZeroDivisionError: division by zero (fails.py, line 2)")
+
+
+def test_a_network_that_breaks_a_rule_is_one_line(call, capsys, tmp_path):
+    text = (ROOT / "tests" / "own_networks.py").read_text()
+    (tmp_path / "mine.py").write_text(text.replace("self.pool(", "nn.functional.relu("))
+    line = _refused(call, capsys, "--model", "mine.cnn", "--import", str(tmp_path / "mine.py"))
+    assert line.startswith("error: --model mine.cnn: TypeError: only linear maps may stand between")
+    assert line.endswith("(mine.py, line 27)")

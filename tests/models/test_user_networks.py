@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from models import NeuronSetting, SpikingNetwork, create_model, list_models, registry, user_networks
-from models.user_networks import build_on_meta, import_networks
+from models.user_networks import build_on_meta, check_forward, import_networks
 
 NETWORK = """
 from torch import nn
@@ -128,6 +128,36 @@ def test_a_builder_that_builds_no_network_is_one_line(builder, said):
     with pytest.raises(ValueError) as caught:
         build_on_meta("odd.net", NeuronSetting())
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+FORWARD = "self.readout(self.relu(self.linear(self.flat(self.present(images)))))"
+BROKEN = {
+    "self.relu(self.linear(self.flat(self.present(images))))": "must end with return self.readout",
+    "self.readout(self.linear(self.flat(self.present(images))))": "readout takes the output of a",
+    "self.readout(self.relu(self.linear(images)))": "must begin with x = self.present(images)",
+    "self.readout(self.relu(self.linear(self.present(images) * 2)))": "only linear maps may stand",
+    "self.readout(self.relu(self.linear(self.present(images))))": "RuntimeError: ",
+    "1 / 0": "must begin with",
+}
+
+
+@pytest.mark.parametrize("forward", BROKEN)
+def test_a_forward_that_breaks_a_rule_or_fails_is_one_line(forward):
+    write("mine.py", NETWORK.format(name="mine.net").replace(FORWARD, forward))
+    import_networks(["mine.py"])
+    network = build_on_meta("mine.net", NeuronSetting(timesteps=3))
+    with pytest.raises(ValueError) as caught:
+        check_forward(network, (3, 2, 2))
+    line = str(caught.value)
+    assert BROKEN[forward] in line and "\n" not in line
+    assert line.endswith("(mine.py, line 16)") != ("forward of Small" in line)
+
+
+@pytest.mark.parametrize("engine", [None, "folded", "unrolled"])
+def test_a_forward_that_keeps_the_rules_passes(engine):
+    write("mine.py", NETWORK.format(name="mine.net"))
+    import_networks(["mine.py"])
+    check_forward(build_on_meta("mine.net", NeuronSetting(timesteps=3)), (3, 2, 2), engine=engine)
 
 
 def test_a_network_on_the_meta_device_has_no_memory():
