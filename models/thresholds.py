@@ -1,7 +1,7 @@
-"""Thresholds on their way from an ANN's activations to the neurons of an SNN.
+"""Thresholds of an SNN's neurons from the activations of an ANN.
 
-The activation `relu<k>` of the one is the neuron layer `relu<k>` of the other; what was recorded
-before it goes by the name `storein<k>`: `storein1`, `layer1[0].storein2`.
+The ReLU `relu<k>` of the ANN corresponds to the neuron layer `relu<k>` of the SNN. The threshold
+that is recorded at its input has the name `storein<k>`: `storein1`, `layer1[0].storein2`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SHOWN = 8  # names in a message
 
 
 def recording_points(ann: nn.Module) -> dict[str, nn.Module]:
-    """Return the ReLUs of `ann` by the names of the thresholds taken from their inputs."""
+    """Return the ReLUs of `ann` by the names of the thresholds recorded at their inputs."""
     return {_recorded(name): relu for name, relu in layers(ann, nn.ReLU).items()}
 
 
 @torch.no_grad()
 def load_thresholds(snn: SpikingNetwork, thresholds: Mapping[str, Any]) -> None:
-    """Give every neuron layer its threshold; LIF layers get it times `delta_t`.
+    """Set the threshold of every neuron layer; for LIF layers it is multiplied by `delta_t`.
 
     A value is a tensor of one element or, as in published files, a tuple of one such tensor.
-    Raises `ValueError` for another network's names and for values that are no thresholds.
+    Raises `ValueError` for the names of another network and for values that are not thresholds.
     """
     neurons = {_recorded(name): neuron for name, neuron in snn.neurons().items()}
     problems = [
@@ -54,11 +54,11 @@ def _recorded(name: str) -> str:
 
 
 def _value(name: str, entry: Any) -> float:
-    """Return the number in `entry`; raises `ValueError` where it is not one threshold."""
+    """Return the number in `entry`; raises `ValueError` if it is not a single threshold."""
     if isinstance(entry, (tuple, list)) and len(entry) == 1:
         entry = entry[0]
     if isinstance(entry, Tensor) and entry.numel() == 1:
         entry = entry.item()
     if not isinstance(entry, (int, float)) or not math.isfinite(entry) or entry < 0:
-        raise ValueError(f"{name} is no threshold: {str(entry)[:40]}")
+        raise ValueError(f"{name} is not a threshold: {str(entry)[:40]}")
     return float(entry)

@@ -1,4 +1,4 @@
-"""The published method's numbers, under both exact engines, in float64 to 1e-9."""
+"""Recorded values of the published method, in float64 to 1e-9, for both exact engines."""
 
 from __future__ import annotations
 

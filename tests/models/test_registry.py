@@ -1,4 +1,4 @@
-"""Names and builders."""
+"""The registry: names, builders, and errors about them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_an_unknown_name_gets_the_nearest_and_the_list() -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="already registered"):
         register("vgg.vgg11_if")(lambda setting: None)
 
 
-def test_dropout_where_there_is_none() -> None:
+def test_dropout_for_a_network_without_it() -> None:
     with pytest.raises(ValueError, match="^--dropout"):
         create_model("preresnet_snn.resnet18_if", NeuronSetting(), dropout=0.1)

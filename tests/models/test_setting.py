@@ -1,4 +1,4 @@
-"""The neuron setting: the flags' values, and those that make no sense."""
+"""The neuron setting: values from flags, and values out of range."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def test_from_args_takes_the_flags_of_the_same_names() -> None:
         ("Vth_bound", -0.1),
     ],
 )
-def test_nonsense_is_named(flag: str, value: float) -> None:
+def test_values_out_of_range_are_named(flag: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^--{flag} must be"):
         NeuronSetting(**{flag: value})

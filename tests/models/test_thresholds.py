@@ -1,3 +1,5 @@
+"""Thresholds from an ANN: their names, and how they reach the neurons of an SNN."""
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from models.thresholds import load_thresholds, recording_points
 
 
 def _thresholds(depth):
-    """A distinct threshold for every recording point of the ANN of a depth."""
+    """Return a distinct threshold for every recording point of the ANN of this depth."""
     points = recording_points(create_model(f"preresnet_ann.resnet{depth}", NeuronSetting(), 3))
     return {name: torch.tensor(float(i + 1)) for i, name in enumerate(points)}
 
@@ -55,8 +57,8 @@ def test_another_depth_is_refused_with_the_names(depth, said):
 @pytest.mark.parametrize(
     "value", [torch.ones(2), torch.tensor(float("nan")), torch.tensor(-1.0), "text", None, ()]
 )
-def test_what_is_no_threshold_is_refused_and_nothing_changed(value):
+def test_values_that_are_not_thresholds_are_refused_and_nothing_changes(value):
     snn = create_model("preresnet_snn.resnet18_if", NeuronSetting(Vth=7.0), 3)
-    with pytest.raises(ValueError, match=r"layer4\[1\]\.storein2 is no threshold"):
+    with pytest.raises(ValueError, match=r"layer4\[1\]\.storein2 is not a threshold"):
         load_thresholds(snn, {**_thresholds(18), "layer4[1].storein2": value})
     assert all(neuron.Vth.item() == 7.0 for neuron in snn.neurons().values())

@@ -1,10 +1,10 @@
-// The passes of models/dynamics.py over whole currents, for CPUs: the same equations in the same
-// order of operations (no contraction to fused multiply-adds), so that spikes agree bit for bit.
+// The passes of reference.py for CPUs: the same operations in the same order (without contraction to
+// fused multiply-adds), so that spikes are equal bit for bit.
 //
-// A current is rows (T, M, C) of float or bf16. A pass works on blocks of the M*C neurons that fit
-// the first cache, all T steps of one before the next: each value is read from memory once, in runs
-// of kilobytes. (One loop over neurons with T loads each, as the framework's compiler writes it,
-// touches T pages at the same offset: in bf16 it takes 2.8 times as long, see native.py.)
+// A current is (T, M, C) in float or bf16. A pass works on blocks of the M*C neurons that fit into
+// the first-level cache, on all T steps of one block before the next: each value is read from memory
+// once, in runs of kilobytes. (One loop over neurons with T loads each, which torch.compile
+// generates, touches T pages at the same offset; in bf16 it takes 2.8 times as long, see native.py.)
 
 #include <omp.h>
 
@@ -27,7 +27,7 @@ Size block_length(Size channels) {
     return channels >= kBlock ? channels : kBlock / channels * channels;
 }
 
-// values[c] of every neuron of a block that begins at channel 0.
+// values[c] for every neuron of a block that begins at channel 0.
 std::vector<float> repeated(const float* values, Size channels, float otherwise) {
     std::vector<float> all(block_length(channels), otherwise);
     if (values)
@@ -44,7 +44,7 @@ void for_blocks(Size total, Size channels, const Body& body) {
     for (Size b = 0; b < blocks; ++b) body(b * length, std::min(length, total - b * length));
 }
 
-// Sums of each channel, per thread first and then in thread order: the same at every call.
+// Sums per channel, by thread first and then in thread order, so that they are reproducible.
 class ChannelSums {
   public:
     ChannelSums(Size channels, int threads) : channels_(channels), sums_(channels * threads) {}
@@ -69,13 +69,13 @@ struct Neuron {
     bool closed;                                 // both ends of [0, ceiling] count as inside
 };
 
-// BatchNorm, absent where slope is null: z = slope * y + offset, yh = (y - mean) * inv_std.
+// BatchNorm, none if slope is null: z = slope * y + offset, yh = (y - mean) * inv_std.
 struct Affine {
     const float *mean, *inv_std, *slope, *offset;
 };
 
 template <class Spike, class Out>
-struct Left {  // what a neuron layer leaves behind; all but the spikes may be null
+struct Left {  // outputs of a neuron layer (reference.Folded); all but the spikes may be null
     Spike* spikes;
     std::uint8_t* count8;
     std::int16_t* count16;
@@ -119,12 +119,11 @@ void accumulate(float* __restrict total, const T* __restrict y, float weight, Si
     for (Size e = 0; e < length; ++e) total[e] += weight * load(y[e]);
 }
 
-// Spikes, and where `left` asks for them counts, means and masks. A static current has one step;
-// the spikes of another may take its place in memory.
+// Spikes, and counts, means and masks where `left` has memory for them. A static current has one
+// step; the spikes of any other may overwrite it.
 template <class In, class Spike, class Out>
 void fold(const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,
-          const Neuron& d, const Affine& bn, const Left<Spike, Out>& left,
-          int threads) {
+          const Neuron& d, const Affine& bn, const Left<Spike, Out>& left, int threads) {
     const Size total = M * C, block = block_length(C);
     const bool is_static = steps == 1, wants = left.inside != nullptr;
     const bool sums_u = wants && !is_static && !centre, sums_v = wants && !is_static && weights;
@@ -147,7 +146,7 @@ void fold(const In* y, const float* centre, const float* weights, Size steps, Si
                 integrate(u.data(), in, slope.data(), shift.data(), d, length);
                 if (sums_u) accumulate(total_u.data(), in, 1.0f, length);
                 if (sums_v) accumulate(total_v.data(), in, weights[t], length);
-                fire(u.data(), out, count.data(), d, length);  // last: `out` may be `in`
+                fire(u.data(), out, count.data(), d, length);  // comes last because `out` may be `in`
             }
             if (!wants) return;
             for (Size e = 0; e < length; ++e) {
@@ -173,7 +172,7 @@ void fold(const In* y, const float* centre, const float* weights, Size steps, Si
     }
 }
 
-// y_u, and mean and biased variance of each channel; where `centres`, y_t <- y_t - y_u in place.
+// y_u, and mean and biased variance per channel; with `centres`, y_t <- y_t - y_u in place.
 template <class T>
 void statistics(T* y, float* time_mean, float* mean, float* var, Size steps, Size M, Size C,
                 bool centres, int threads) {
@@ -222,8 +221,8 @@ void statistics(T* y, float* time_mean, float* mean, float* var, Size steps, Siz
     }
 }
 
-// y <- y + scale * a + shift, rounded once; scale and shift of one value or one a channel.
-// Spikes that were packed are bytes.
+// y <- y + scale * a + shift, rounded once; scale has one value or one per channel, shift one per
+// channel or none. Packed spikes are bytes.
 template <class T, class A>
 void add(T* y, const A* a, const float* scale, Size scales, const float* shift, Size rows, Size C,
          int threads) {
@@ -247,14 +246,14 @@ void add(T* y, const A* a, const float* scale, Size scales, const float* shift, 
     }
 }
 
-// Spikes from one type to another.
+// Convert spikes from one type to another.
 template <class From, class To>
 void recode(const From* from, To* to, Size length, int threads) {
 #pragma omp parallel for simd num_threads(threads) schedule(static)
     for (Size e = 0; e < length; ++e) to[e] = from[e] != From(0) ? kSpike<To> : To(0);
 }
 
-// <<y * q>> of each channel over all rows.
+// <<y * q>> per channel over all rows.
 template <class T>
 void covariance(const T* y, const T* q, float* result, Size rows, Size C, int threads) {
     ChannelSums sums(C, threads);

@@ -9,7 +9,7 @@ namespace {
 
 using Size = std::int64_t;
 
-using bf16 = std::uint16_t;  // the upper half of a float; a bare integer, which compilers vectorise
+using bf16 = std::uint16_t;  // the upper half of a float, as an integer so that compilers vectorise
 
 inline float load(float a) { return a; }
 

@@ -1,4 +1,4 @@
-"""The fused passes over whole currents against their eager twins."""
+"""The fused passes over whole currents against the reference implementation."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_evaluation_is_the_same_compiled_or_not(name: str, dtype: torch.dtype | 
 @pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("timesteps", [1, 3, 300])
 def test_shapes_that_are_their_own(fused, timesteps: int) -> None:
-    """One step, a static current, none a BatchNorm, more spikes than a byte counts."""
+    """One step, a static current, no BatchNorm, and more spikes than a byte can count."""
     setting = NeuronSetting(timesteps=timesteps, Vth=0.1, delta_t=0.25)
     d = Dynamics.leaky_integrate_and_fire(setting)
     fused = fused(CPU)

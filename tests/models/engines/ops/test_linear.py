@@ -1,4 +1,4 @@
-"""Both gradients of each map against autograd, and the two forms of a convolution's."""
+"""Both gradients of each linear map against autograd; convolutions by patches too."""
 
 from __future__ import annotations
 

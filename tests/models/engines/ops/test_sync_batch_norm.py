@@ -1,4 +1,4 @@
-"""BatchNorm over processes, as one of them computes it; `tests/test_world_size.py` has several."""
+"""BatchNorm over ranks, as one of them computes it; `tests/test_world_size.py` runs several."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LAYERS = [(nn.BatchNorm2d(3), (4, 3, 5, 6)), (nn.BatchNorm1d(3), (7, 3))]
 
 @pytest.fixture
 def of_several_ranks(monkeypatch):
-    """Take this process for one of several whose others have no samples."""
+    """Treat this process as one of several ranks, the others without samples."""
     monkeypatch.setattr(sync_batch_norm, "_several_ranks", lambda: True)
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)
 
 
 def step(layer: nn.Module, x: torch.Tensor, shared: bool) -> list[torch.Tensor]:
-    """Output, gradients and running statistics of a training step."""
+    """Return output, gradients and running statistics of a training step."""
     layer, x = copy.deepcopy(layer).to(x.dtype), x.clone().requires_grad_()
     nn.init.uniform_(layer.weight, 0.5, 1.5)
     if shared:
@@ -37,16 +37,18 @@ def step(layer: nn.Module, x: torch.Tensor, shared: bool) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("layer, shape", LAYERS, ids=("maps", "rows"))
-def test_a_process_with_all_samples_does_what_torch_does(of_several_ranks, layer, shape) -> None:
+def test_a_rank_with_all_samples_computes_what_torch_computes(
+    of_several_ranks, layer, shape
+) -> None:
     results = []
     for shared in (True, False):
         torch.manual_seed(0)
         results.append(step(layer, 3 + torch.randn(shape, dtype=torch.float64), shared))
-    for mine, torchs in zip(*results, strict=True):
-        torch.testing.assert_close(mine, torchs, rtol=1e-10, atol=1e-12)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_the_type_of_the_input_stays(of_several_ranks) -> None:
+def test_the_output_has_the_type_of_the_input(of_several_ranks) -> None:
     layer = nn.BatchNorm1d(3)
     with sync_batch_norm.SyncBatchNormMode(), torch.autocast("cpu", torch.bfloat16):
         x = nn.functional.linear(torch.randn(8, 3), torch.eye(3).requires_grad_())
@@ -56,15 +58,15 @@ def test_the_type_of_the_input_stays(of_several_ranks) -> None:
     assert layer.weight.grad.dtype == layer.running_var.dtype == torch.float32
 
 
-def test_in_evaluation_nothing_is_summed(monkeypatch) -> None:
-    # Without a group, an exchange would fail.
+def test_evaluation_makes_no_all_reduce(monkeypatch) -> None:
+    # Without a process group, an all-reduce would fail.
     monkeypatch.setattr(sync_batch_norm, "_several_ranks", lambda: True)
     layer, x = nn.BatchNorm1d(3).eval(), torch.randn(4, 3)
     with sync_batch_norm.SyncBatchNormMode():
         assert torch.equal(layer(x), copy.deepcopy(layer)(x))
 
 
-def test_moments_of_unequal_shares_are_those_of_the_whole(monkeypatch) -> None:
+def test_moments_of_batches_of_different_size_are_those_of_the_whole(monkeypatch) -> None:
     y = 1e4 + torch.randn(10, 3)
     shares = [share.double() for share in (y[:3], y[3:])]
     parts = [(share.mean(0), share.var(0, correction=0), len(share)) for share in shares]
@@ -86,13 +88,13 @@ def test_moments_of_unequal_shares_are_those_of_the_whole(monkeypatch) -> None:
     assert count == 10
 
 
-def test_without_a_group_sums_are_their_own_parts() -> None:
+def test_without_a_process_group_nothing_is_added() -> None:
     parts = torch.ones(2), torch.zeros(3)
     assert sync_batch_norm.all_reduce_sum(*parts) == sync_batch_norm.local(*parts) == parts
 
 
 @pytest.mark.parametrize("name", ["preresnet.resnet18_lif", "preresnet_ann.resnet18"])
-def test_networks_offer_it(name: str) -> None:
+def test_networks_can_be_configured_with_it(name: str) -> None:
     model = create_model(name, NeuronSetting(timesteps=2))
     assert not model.choice.sync_bn
     model.configure(sync_bn=True)
