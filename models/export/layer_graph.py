@@ -6,7 +6,6 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, fx, nn
@@ -75,18 +74,8 @@ def _one_step(network: SpikingNetwork) -> SpikingNetwork:
     """Return a shallow copy of `network` without presentation, readout and engine."""
     step = copy.copy(network)
     step.present = step.readout = lambda x: x
-    step.choice = _NoEngine()
+    step.run = lambda forward, images: forward(images)
     return step
-
-
-class _NoEngine:
-    """The choice of an engine while a forward pass is traced, which needs no context."""
-
-    def engine(self, training: bool) -> _NoEngine:
-        return self
-
-    def forward_context(self, device: torch.device) -> AbstractContextManager:
-        return nullcontext()
 
 
 class _Tracer(fx.Tracer):
