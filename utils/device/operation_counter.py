@@ -6,12 +6,14 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# These allocate, and launch nothing.
-_ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+# These launch nothing: they allocate, or give a view that torch does not declare as one.
+_NO_LAUNCH = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+_NO_LAUNCH |= {"_unsafe_view", "lift_fresh"}
 
 
 class OperationCounter(TorchDispatchMode):
@@ -40,6 +42,8 @@ class OperationCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and result.is_meta:
+            result = _as_on_a_device(result, *args[:2])
         if not func.is_view:
             self._count(func, args, kwargs or {}, result)
         return result
@@ -52,7 +56,7 @@ class OperationCounter(TorchDispatchMode):
                 for tensor in _tensors(output):
                     self._track(tensor)
         name = func._overloadpacket.__name__
-        if name in _ALLOCATIONS or not _computes(func):
+        if name in _NO_LAUNCH or not _computes(func):
             return
         self.operations[name] += 1
         operands = [*_tensors(result), *_operands(func, args, kwargs)]
@@ -72,6 +76,14 @@ class OperationCounter(TorchDispatchMode):
     def _release(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
+
+
+def _as_on_a_device(output: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    """Return the output of a convolution on meta in the memory format that devices give it."""
+    nhwc = torch.channels_last
+    if any(t.is_contiguous(memory_format=nhwc) and not t.is_contiguous() for t in (images, weight)):
+        return torch.empty_like(output, memory_format=nhwc)
+    return output
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import nn
+from torch import nn, optim
 
 from utils.datasets.loader import Batching, Data
 from utils.distributed.world import World
@@ -18,6 +18,7 @@ from utils.runs.record import versions
 from utils.runs.resume import Resumed
 from utils.system.determinism import make_deterministic
 from utils.system.errors import UserError
+from utils.training import optimizer
 from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags
 from utils.training.schedule import Schedule
 
@@ -72,6 +73,18 @@ class RunContext:
     def timesteps(self) -> int | None:
         """The length of spike trains, None for a network without neurons."""
         return self.setting.timesteps if hasattr(self.model, "firing_rates") else None
+
+    def build_optimizer(self, model: nn.Module) -> optim.Optimizer:
+        """Return the optimizer that the flags name, over the parameters of `model`."""
+        flags = self.training
+        return optimizer.build(
+            flags.optimizer,
+            model,
+            lr=flags.lr,
+            momentum=flags.momentum,
+            weight_decay=flags.weight_decay,
+            nesterov=flags.nesterov,
+        )
 
     @property
     def batch_flag(self) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from utils.system import random_state
 from utils.system.errors import UserError, warn_on_write_error
 from utils.system.signals import Signals
 from utils.system.text import print_line
-from utils.training import loop, optimizer
+from utils.training import loop
 from utils.training.context import RunContext
 from utils.training.hooks import RunHooks
 from utils.training.metrics import EpochResult
@@ -64,16 +64,9 @@ def scale_threshold_gradients(model: nn.Module, factor: int) -> None:
 def initial_state(context: RunContext) -> TrainState:
     """Return the state at `--start-epoch`, or that of the checkpoint resumed."""
     flags, steps = context.training, len(context.data.train)
-    optimiser = optimizer.build(
-        flags.optimizer,
-        context.model,
-        lr=flags.lr,
-        momentum=flags.momentum,
-        weight_decay=flags.weight_decay,
-        nesterov=flags.nesterov,
-    )
+    optimizer = context.build_optimizer(context.model)
     epoch = flags.start_epoch
-    state = TrainState(context.model, optimiser, epoch, epoch * steps, keys=context.keys)
+    state = TrainState(context.model, optimizer, epoch, epoch * steps, keys=context.keys)
     random_state.seed(context.seed + context.world.rank)  # each rank drops out other units
     if resumed := context.resumed:
         state.resume(resumed.content, steps, context.world, resumed.name)

@@ -360,6 +360,8 @@ def channels_last(a: Tensor) -> Tensor:
 def _sum(steps: Tensor, dtype: torch.dtype) -> Tensor:
     """Return `sum_t` of `(T, ...)`; on a CPU several times as fast as `sum(0)` of a narrow type."""
     if steps.device.type != "cpu":
+        if steps.dim() == 5:  # torch's sums are contiguous, whatever the order in memory
+            return steps.permute(0, 1, 3, 4, 2).sum(0, dtype=dtype).permute(0, 3, 1, 2)
         return steps.sum(0, dtype=dtype)
     total = steps[0].to(dtype)
     for values in steps[1:]:

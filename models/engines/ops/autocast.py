@@ -18,13 +18,25 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 class _CastOperands(TorchFunctionMode):
-    """Casts the operands of convolutions and linear maps, which is what autocast does to them."""
+    """Casts the operands of convolutions and linear maps as autocast does.
+
+    Cast parameters are kept until the end of the context.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        self.parameters: dict[Tensor, Tensor] = {}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in (F.conv2d, F.linear):
-            args = [a.to(self.dtype) if isinstance(a, Tensor) else a for a in args]
+            # From the last to the first, as autocast; gradients pass them the other way round.
+            args = [self._cast(a) if isinstance(a, Tensor) else a for a in reversed(args)][::-1]
         return func(*args, **(kwargs or {}))
+
+    def _cast(self, operand: Tensor) -> Tensor:
+        if not (operand.is_leaf and operand.requires_grad):
+            return operand.to(self.dtype)
+        if operand not in self.parameters:
+            self.parameters[operand] = operand.to(self.dtype)
+        return self.parameters[operand]
