@@ -76,8 +76,9 @@ def train_one_epoch(
 ) -> None:
     """Take one step per batch, from `state.step` on; `model` is the wrapped `state.model`.
 
-    `rates` are the learning rates of all steps of the epoch. Raises `UserError` when the loss, a
-    parameter or a running statistic is no longer finite.
+    `rates` are the learning rates of all steps of the epoch. With a GPU, the host only waits for
+    values that were computed a step ago. Raises `UserError` when the loss, a parameter or a running
+    statistic is no longer finite.
     """
     if state.step:
         loader.begin_at(state.step)
@@ -88,7 +89,12 @@ def train_one_epoch(
     with bar:
         for rate, (images, labels) in zip(rates[state.step :], loader, strict=True):
             set_learning_rate(state.optimizer, rate)
-            train_step(state, model, images, labels, world, hooks, parts)
+            hooks.before_step()
+            batch = compute_gradients(model, images, labels, world, parts)
+            if not hooks.settle_step():  # it was computed from statistics that are now undone
+                batch = compute_gradients(model, images, labels, world, parts)
+            hooks.take_step(state, images, batch)
+            state.step += 1
             _require_finite(bar.step(state.meter))
             hooks.after_step()
     hooks.settle_step()
@@ -98,36 +104,17 @@ def train_one_epoch(
     hooks.after_training()
 
 
-def train_step(
-    state: TrainState,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    world: World,
-    hooks: StepHooks,
-    parts: int = 1,
-) -> None:
-    """Take one step; with a GPU the host never waits for what it has not computed long ago."""
-    hooks.before_step()
-    state.optimizer.zero_grad(set_to_none=True)
-    batch = compute_gradients(model, images, labels, world, parts)
-    if not hooks.settle_step():  # the forward pass updated running statistics that are undone
-        state.optimizer.zero_grad(set_to_none=True)
-        batch = compute_gradients(model, images, labels, world, parts)
-    hooks.take_step(state, images, batch)
-    state.step += 1
-
-
 def compute_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, world: World, parts: int = 1
 ) -> Meter:
-    """Add the gradients of the mean loss over a batch of all ranks to those of `model`.
+    """Set the gradients of `model` to those of the mean loss over a batch of all ranks.
 
     `images` and `labels` are this rank's share of the batch; returns its loss and hits. The share
     is presented in `parts`, each of at least two samples, and the gradients accumulate before they
     are averaged: the result is that of the whole share, except that BatchNorm sees one part at a
     time.
     """
+    model.zero_grad(set_to_none=True)
     meter = Meter(world.device)
     weight, samples = world.loss_weight(len(labels)), len(labels)
     if parts > 1:  # the same number on every rank, since BatchNorm may synchronize them

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -65,6 +66,10 @@ def test_a_sum_of_squares_that_overflows_is_told_from_a_gradient():
     assert guard.rejected().parameters == []
 
 
+class EndOfTest(Exception):
+    """Raised by a loader in place of its end."""
+
+
 class Recorded:
     """Stands for copies to the host: notes when one is made and when it is read."""
 
@@ -91,10 +96,14 @@ def test_a_training_loop_on_meta_reads_nothing_but_late_copies(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "backward", noted)
     state, world = _state(device=META), World(META)
-    batches = [(torch.empty(4, 4, device=META), torch.empty(4, dtype=torch.long, device=META))] * 3
-    with Signals() as signals:
-        hooks = RunHooks(state, 3, world, signals, SimpleNamespace(), skip=True)
-        state.model.train()
-        for images, labels in batches:
-            loop.train_step(state, state.model, images, labels, world, hooks)
+    batch = torch.empty(4, 4, device=META), torch.empty(4, dtype=torch.long, device=META)
+
+    def loader():  # ends by an error, before the values that are read after an epoch
+        yield from [batch] * 3
+        raise EndOfTest
+
+    with Signals() as signals, pytest.raises(EndOfTest):
+        hooks = RunHooks(state, 9, world, signals, SimpleNamespace(), skip=True)
+        bar = MagicMock(**{"step.return_value": None})
+        loop.train_one_epoch(state, state.model, loader(), [0.1] * 9, world, bar, hooks)
     assert events == ["backward", "copy"] + ["backward", "read", "copy"] * 2
