@@ -128,8 +128,8 @@ class SpikingNetwork(Network):
     def present(self, images: Tensor) -> Tensor | SpikeTrain:
         """Return the input spike train.
 
-        Raises `TypeError` for a network that breaks a rule, `ValueError` for images of another
-        number of channels.
+        Raises `TypeError` for a network that breaks a rule, `ValueError` for images or frames of
+        another shape.
         """
         self._presented = True
         self._check_input(images)
@@ -140,9 +140,12 @@ class SpikingNetwork(Network):
         name = type(self).__name__
         if not hasattr(self, "in_channels"):
             raise TypeError(f"{name} has no in_channels: set the number of channels of its images")
-        if images.dim() < 4 or images.shape[-3] != self.in_channels:
+        C, T = self.in_channels, self.setting.timesteps
+        frames = images.dim() == 5 and images.shape[1] == T
+        if not (images.dim() == 4 or frames) or images.shape[-3] != C:
             raise ValueError(
-                f"{name} takes images with {self.in_channels} channels, got {tuple(images.shape)}"
+                f"{name} takes images (N, {C}, H, W) or frames (N, {T}, {C}, H, W), "
+                f"got {tuple(images.shape)}"
             )
 
     def _prepare_neurons(self) -> None:

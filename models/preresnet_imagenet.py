@@ -186,7 +186,9 @@ class PreActResNet(Skeleton, Network):
                     f"--{flag} {value}: applies to spiking networks only; this is an ANN"
                 )
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        self.choice = select.choose(1, device, "unrolled", precision, sync_bn=sync_bn)
+        self.choice = select.choose(
+            1, device, engine="unrolled", precision=precision, sync_bn=sync_bn
+        )
         return list(self.choice.notes)
 
     def engine_line(self) -> str:

@@ -61,61 +61,83 @@ class Choice:
         )
 
 
-def choose(
-    timesteps: int,
-    device: torch.device,
-    engine: str | None = None,
-    precision: str = "fp32",
-    compile: str = "auto",
-    dropout: float = 0.0,
-    image_steps: int = 0,
-    sync_bn: bool = False,
-    draw_mask: MaskSource = dropout_mask.draw_mask,
-    event_driven: str = "auto",
-) -> Choice:
-    """Return the requested engine, or by default the fastest exact one.
+@dataclass(frozen=True)
+class Request:
+    """Options of `choose`, named after the flags.
 
-    `dropout` is the network's probability in training. `image_steps` is the number of images times
-    timesteps that the run will present, by which `compile="auto"` decides. `sync_bn` takes
-    BatchNorm statistics over all ranks. `event_driven` tells when convolutions of spikes are
-    computed so: "auto" where that is faster and the passes are compiled. Raises `ValueError` naming
-    the flag for an unknown value.
+    `engine` None is the fastest exact one. `dropout` is the network's probability in training.
+    `image_steps` is the number of images times timesteps that the run will present, by which
+    `compile="auto"` decides. `sync_bn` takes BatchNorm statistics over all ranks. `event_driven`
+    tells when convolutions of spikes are computed so: "auto" where that is faster and the passes
+    are compiled. Raises `ValueError` naming the flag for an unknown value.
     """
-    _check("engine", engine or "folded", ENGINES)
-    _check("precision", precision, PRECISIONS)
-    _check("compile", compile, COMPILE)
-    _check("event_driven", event_driven, EVENT_DRIVEN)
-    precision, notes = _available_precision(precision, device)
-    name = engine or ("unrolled" if dropout > 0 else "folded")
-    exactness, about_dropout = _exactness(name, dropout, by_default=engine is None)
-    kernels, about_compiler = None, []
-    if name != "unrolled" and _worth_compiling(compile, device, image_steps):
-        kernels, about_compiler = _compiled(compile, device)
+
+    engine: str | None = None
+    precision: str = PRECISIONS[0]
+    compile: str = COMPILE[0]
+    dropout: float = 0.0
+    image_steps: int = 0
+    sync_bn: bool = False
+    draw_mask: MaskSource = dropout_mask.draw_mask
+    event_driven: str = EVENT_DRIVEN[0]
+
+    def __post_init__(self) -> None:
+        _check("engine", self.name, ENGINES)
+        _check("precision", self.precision, PRECISIONS)
+        _check("compile", self.compile, COMPILE)
+        _check("event_driven", self.event_driven, EVENT_DRIVEN)
+
+    @property
+    def name(self) -> str:
+        """The engine that trains."""
+        return self.engine or ("unrolled" if self.dropout > 0 else "folded")
+
+
+def choose(timesteps: int, device: torch.device, **options) -> Choice:
+    """Return the engine for the options of a `Request`."""
+    request = Request(**options)
+    precision, notes = _available_precision(request.precision, device)
     dtype = torch.bfloat16 if precision == "bf16" else None
-    crossings, about_events = None, []
-    if name != "unrolled" and device.type == "cpu":
-        crossings, about_events = _crossings(event_driven, kernels is not None, dtype)
-    unrolled = UnrolledEngine(timesteps, dtype, sync_bn)
-    folded = FoldedEngine(
+    exactness, about_dropout = _exactness(request)
+    folded, compiled, about_compiler = _folded_engine(timesteps, device, dtype, request)
+    unrolled = UnrolledEngine(timesteps, dtype, request.sync_bn)
+    return Choice(
+        request.name,
+        precision,
+        training=unrolled if request.name == "unrolled" else folded,
+        evaluation=unrolled if request.engine == "unrolled" else folded,
+        exactness=exactness,
+        compiled=compiled,
+        events=folded.crossings,
+        sync_bn=request.sync_bn,
+        notes=(*notes, *about_dropout, *about_compiler),
+    )
+
+
+def _folded_engine(
+    timesteps: int, device: torch.device, dtype: torch.dtype | None, request: Request
+) -> tuple[FoldedEngine, bool, list[str]]:
+    """Return the folded engine, whether it is compiled, and notes.
+
+    It is compiled only where it is to train.
+    """
+    kernels, crossings, notes = None, None, []
+    if request.name != "unrolled":
+        if _worth_compiling(request.compile, device, request.image_steps):
+            kernels, notes = _compile(request.compile, device)
+        if device.type == "cpu":
+            crossings, about_events = _crossings(request.event_driven, kernels is not None, dtype)
+            notes = notes + about_events
+    engine = FoldedEngine(
         timesteps,
         kernels or Kernels(),
         dtype,
-        approximate=name == "rate",
-        reduce=all_reduce_sum if sync_bn else local,
-        draw_mask=draw_mask,
+        approximate=request.name == "rate",
+        reduce=all_reduce_sum if request.sync_bn else local,
+        draw_mask=request.draw_mask,
         crossings=crossings,
     )
-    return Choice(
-        name,
-        precision,
-        training=unrolled if name == "unrolled" else folded,
-        evaluation=unrolled if engine == "unrolled" else folded,
-        exactness=exactness,
-        compiled=kernels is not None,
-        events=crossings,
-        sync_bn=sync_bn,
-        notes=(*notes, *about_dropout, *about_compiler, *about_events),
-    )
+    return engine, kernels is not None, notes
 
 
 def _check(flag: str, value: str, known: tuple[str, ...]) -> None:
@@ -130,21 +152,22 @@ def _available_precision(precision: str, device: torch.device) -> tuple[str, lis
     return precision, []
 
 
-def _exactness(engine: str, dropout: float, by_default: bool) -> tuple[str, list[str]]:
+def _exactness(request: Request) -> tuple[str, list[str]]:
     """Return what the engine line says about the gradients, and notes."""
-    label = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
-    if dropout == 0 or (engine == "unrolled" and not by_default):
-        return label[engine], []
-    if engine == "unrolled":
-        return label[engine], [
+    labels = {"folded": "exact", "unrolled": "exact, autograd", "rate": "APPROXIMATE gradients"}
+    label, name, dropout = labels[request.name], request.name, request.dropout
+    if dropout == 0 or request.engine == "unrolled":
+        return label, []
+    if name == "unrolled":
+        return label, [
             f"dropout {dropout:g} is exact only in the unrolled engine, which trains; "
             "--engine folded trains faster with close, not exact, gradients"
         ]
-    note = f"--engine {engine}: gradients through dropout {dropout:g} are approximate"
+    note = f"--engine {name}: gradients through dropout {dropout:g} are approximate"
     return "APPROXIMATE gradients", [note]
 
 
-def _compiled(compile: str, device: torch.device) -> tuple[Kernels | None, list[str]]:
+def _compile(compile: str, device: torch.device) -> tuple[Kernels | None, list[str]]:
     """Return the compiled passes, None where there is no compiler, and notes."""
     try:
         return compiled(device), []

@@ -23,18 +23,10 @@ class FoldedEngine(FoldedOptions):
         return autocast(device, None)  # spike trains choose their own types
 
     def present(self, images: Tensor) -> SpikeTrain:
-        """Return the input spike train of images `(N, C, H, W)` or frames `(N, T, C, H, W)`.
-
-        Raises `ValueError` for another shape.
-        """
+        """Return the input spike train of images `(N, C, H, W)` or frames `(N, T, C, H, W)`."""
         images = images.to(self.dtype or images.dtype)
         if images.dim() == 4:
             return SpikeTrain(self, channels_last(images), static=True)
-        if images.dim() != 5 or images.shape[1] != self.timesteps:
-            raise ValueError(
-                f"expected images (N, C, H, W) or frames (N, {self.timesteps}, C, H, W), "
-                f"got {tuple(images.shape)}"
-            )
         return SpikeTrain(self, channels_last(images.transpose(0, 1).flatten(0, 1)))
 
     def readout(self, train: SpikeTrain, d: Dynamics) -> Tensor:

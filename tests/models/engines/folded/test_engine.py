@@ -162,8 +162,3 @@ def test_bf16_is_close_to_float64(neuron) -> None:
     assert distance(close, exact) < 0.1
     for name in ("0.weight", "1.weight", "1.bias", "2.Vth"):  # masks flip at their edges
         assert distance(close_grads[name], exact_grads[name]) < 0.1, name
-
-
-def test_other_shapes_of_input_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"frames \(N, 4, C, H, W\)"):
-        FoldedEngine(4, Kernels()).present(torch.rand(2, 3, 2, 8, 8))

@@ -51,49 +51,78 @@ def draw(timesteps: int, rows: int, channels: int):
     return y, Affine(scale[0] - 1, scale[1], scale[0], scale[1] - 1)
 
 
-@pytest.mark.parametrize("fused", FUSED)
-@pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=("fp32", "bf16"))
-def test_fused_passes(fused, d: Dynamics, dtype: torch.dtype) -> None:
+@pytest.fixture(params=FUSED)
+def fused(request) -> Kernels:
     torch._dynamo.reset()
-    fused, close = fused(CPU), {"rtol": 1e-5, "atol": 1e-5}
-    if dtype == torch.bfloat16:
-        close = {"rtol": 1e-2, "atol": 1e-2}
-    for rows, channels in ((3000, 48), (1701, 50)):  # neither fills whole blocks or vectors
+    return request.param(CPU)
+
+
+BOTH_NEURONS = pytest.mark.parametrize("d", KINDS, ids=("if", "lif"))
+BOTH_TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=("fp32", "bf16"))
+SIZES = ((3000, 48), (1701, 50))  # neither fills whole blocks or vectors
+CLOSE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 1e-2, "atol": 1e-2}}
+
+
+@BOTH_NEURONS
+@BOTH_TYPES
+def test_firing(fused: Kernels, d: Dynamics, dtype: torch.dtype) -> None:
+    for rows, channels in SIZES:
         y, affine = draw(3, rows, channels)
         y = y.to(dtype)
         actual = fused.spikes(y.clone(), affine, Vth, d, dtype)
         assert torch.equal(actual, reference.spikes(y, affine, Vth, d, dtype))
-        mine, theirs = y.clone(), y.clone()
-        actual, expected = (k.statistics_(a, True) for k, a in ((fused, mine), (Kernels(), theirs)))
-        torch.testing.assert_close(actual, expected, **close)
-        torch.testing.assert_close(mine, theirs, **close)
-        means = fused.means(y, affine, d, dtype), reference.means(y, affine, d, dtype)
-        torch.testing.assert_close(*means, **close)
-        for train, about in ((y, None), (theirs, expected.time_mean)):
-            actual = fused.fold(train.clone(), about, affine, Vth, d, dtype)
-            expected = reference.fold(train, about, affine, Vth, d, dtype)
+        centred = y.clone()
+        for current, mean in ((y, None), (centred, reference.centre_(centred))):
+            actual = fused.fold(current.clone(), mean, affine, Vth, d, dtype)
+            expected = reference.fold(current, mean, affine, Vth, d, dtype)
             assert torch.equal(actual.spikes, expected.spikes)
-            torch.testing.assert_close(actual, expected, **close)
-        torch.testing.assert_close(
-            fused.covariance(y, theirs), reference.covariance(y, theirs), **close
-        )
+            torch.testing.assert_close(actual, expected, **CLOSE[dtype])
+
+
+@BOTH_TYPES
+def test_statistics_and_covariances(fused: Kernels, dtype: torch.dtype) -> None:
+    for rows, channels in SIZES:
+        y, affine = draw(3, rows, channels)
+        actual_y, expected_y = y.to(dtype, copy=True), y.to(dtype, copy=True)
+        actual = fused.statistics_(actual_y, True)
+        expected = reference.statistics_(expected_y, True)
+        torch.testing.assert_close(actual, expected, **CLOSE[dtype])
+        torch.testing.assert_close(actual_y, expected_y, **CLOSE[dtype])
+        q = y.to(dtype)
+        covariances = fused.covariance(expected_y, q), reference.covariance(expected_y, q)
+        torch.testing.assert_close(*covariances, **CLOSE[dtype])
+        for d in KINDS:
+            means = fused.means(q, affine, d, dtype), reference.means(q, affine, d, dtype)
+            torch.testing.assert_close(*means, **CLOSE[dtype])
+
+
+@BOTH_TYPES
+def test_sums_are_rounded_once(fused: Kernels, dtype: torch.dtype) -> None:
+    for rows, channels in SIZES:
+        y, affine = draw(3, rows, channels)
+        y = y.to(dtype)
         for scale, shift in ((Vth, None), (affine.slope, affine.offset), (affine.slope, None)):
-            mine, theirs = y.clone(), y.clone()
-            fused.add_(mine, y, scale, shift)
-            reference.add_(theirs, y, scale, shift)
-            torch.testing.assert_close(mine, theirs, **close)
-            once = y.double() * scale.double() + (0 if shift is None else shift.double())
-            once = (y.double() + once).to(dtype)  # rounded once, whatever the type
-            share = (theirs == once).double().mean()
-            assert share > 0.99 or dtype == torch.float32
-        packed = fused.recode(actual.spikes, torch.uint8)
-        assert packed.dtype == torch.uint8 and torch.equal(packed, actual.spikes.to(torch.uint8))
-        assert torch.equal(fused.recode(packed, dtype), actual.spikes)
-        mine, theirs = y.clone(), y.clone()
-        fused.add_(mine, packed, Vth, None)
-        reference.add_(theirs, packed, Vth, None)
-        torch.testing.assert_close(mine, theirs, **close)
+            actual, expected = y.clone(), y.clone()
+            fused.add_(actual, y, scale, shift)
+            reference.add_(expected, y, scale, shift)
+            torch.testing.assert_close(actual, expected, **CLOSE[dtype])
+            term = y.double() * scale.double() + (0 if shift is None else shift.double())
+            once = (y.double() + term).to(dtype)
+            assert (expected == once).double().mean() > 0.99 or dtype == torch.float32
+
+
+@BOTH_TYPES
+def test_packed_spikes(fused: Kernels, dtype: torch.dtype) -> None:
+    for rows, channels in SIZES:
+        y, _ = draw(3, rows, channels)
+        y, spikes = y.to(dtype), (y > 0.5).to(dtype)
+        packed = fused.recode(spikes, torch.uint8)
+        assert packed.dtype == torch.uint8 and torch.equal(packed, spikes.to(torch.uint8))
+        assert torch.equal(fused.recode(packed, dtype), spikes)
+        actual, expected = y.clone(), y.clone()
+        fused.add_(actual, packed, Vth, None)
+        reference.add_(expected, packed, Vth, None)
+        torch.testing.assert_close(actual, expected, **CLOSE[dtype])
 
 
 @pytest.mark.skipif(NATIVE_FAULT is not None, reason=f"no compiler: {NATIVE_FAULT}")
@@ -111,13 +140,11 @@ def test_evaluation_is_the_same_compiled_or_not(name: str, dtype: torch.dtype | 
     assert torch.equal(*outputs)
 
 
-@pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("timesteps", [1, 3, 300])
-def test_shapes_that_are_their_own(fused, timesteps: int) -> None:
+def test_special_shapes(fused: Kernels, timesteps: int) -> None:
     """One step, a static current, no BatchNorm, and more spikes than a byte can count."""
     setting = NeuronSetting(timesteps=timesteps, Vth=0.1, delta_t=0.25)
     d = Dynamics.leaky_integrate_and_fire(setting)
-    fused = fused(CPU)
     whole, affine = draw(timesteps, 70, 5)
     for y in (whole, whole[0]):
         for bn in (affine, None):
