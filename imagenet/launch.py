@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from utils.distributed.launch_env import connect, join, single_process
+from utils.distributed.launch_env import connect, join, single_process, variable
 from utils.distributed.rendezvous import free_port
 from utils.distributed.spawn import spawn
 from utils.distributed.world import World
@@ -86,9 +86,9 @@ def _launched(args: Namespace) -> Layout | None:
     by_flags = args.multiprocessing_distributed or args.gpu is not None or args.nproc
     if by_flags or (args.world_size, args.rank) != (-1, -1) or "WORLD_SIZE" not in os.environ:
         return None
-    size = int(os.environ["WORLD_SIZE"])
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    return Layout(size // per_node, int(os.environ.get("GROUP_RANK", 0)), per_node)
+    size = variable("WORLD_SIZE", 1)
+    per_node = variable("LOCAL_WORLD_SIZE", 1, size, default=size)
+    return Layout(size // per_node, variable("GROUP_RANK", 0, size - 1, default=0), per_node)
 
 
 def _layout(args: Namespace) -> Layout:

@@ -1,4 +1,4 @@
-"""Processes of one group, started as a launcher would, for tests of what they do together."""
+"""Start the ranks of a process group as a launcher would."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def free_port():
-    """A port of this machine that nobody listens at."""
+    """A TCP port of this machine on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
@@ -22,13 +22,13 @@ def here():
 
 
 def group(rank, size, port):
-    """What a launcher tells process `rank` of `size`."""
+    """The variables that a launcher sets for rank `rank` of `size`."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
     return place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def start(size, *command, only=None, **environment):
-    """Start `python *command` as each of `size` processes, or as one of them `only`."""
+    """Start `python *command` as all of `size` ranks, or as rank `only`."""
     port = free_port()
     return [
         subprocess.Popen(
@@ -44,7 +44,7 @@ def start(size, *command, only=None, **environment):
 
 
 def finish(processes):
-    """Wait for all, which must succeed; what each wrote to stdout and to stderr."""
+    """Wait for all, which must succeed; their output on stdout and stderr."""
     printed = [process.communicate(timeout=120) for process in processes]
     for process, (_, errors) in zip(processes, printed, strict=True):
         assert process.returncode == 0, errors

@@ -1,6 +1,6 @@
-"""Any number of processes trains and tests as one does: the whole step, on CPUs over gloo.
+"""Training and testing give the same results on any number of ranks: whole steps, gloo on CPUs.
 
-The file is also the program of these processes: groups of 4, 3 and 2 of them, one after another.
+The file is also the program of the ranks, which form groups of 4, 3 and 2 one after another.
 """
 
 import copy
@@ -76,7 +76,7 @@ def samples(count, seed=1):
 
 
 class Batches(list):
-    """The batches of one process, as loaders give them."""
+    """The batches of one rank, like those of a loader."""
 
     def __init__(self, data, spans):
         super().__init__(tuple(part[a:b] for part in data) for a, b in spans)
@@ -84,7 +84,7 @@ class Batches(list):
 
 
 def train(world, kind, engine_name, sync_bn=True, compression="none", steps=STEPS):
-    """What five steps make of the network: parameters, thresholds and running statistics."""
+    """The parameters, thresholds and running statistics after five steps."""
     model = network(kind, engine_name, sync_bn)
     sgd = optimizer.build("SGD", model, lr=0.1, momentum=0.9, weight_decay=1e-2, nesterov=False)
     spans = train_spans(steps * BATCH, BATCH, world.rank, world.size)
@@ -96,7 +96,7 @@ def train(world, kind, engine_name, sync_bn=True, compression="none", steps=STEP
 
 
 def gradient(world, model, data, weigh=True, parts=1, compression="none"):
-    """The gradient of the mean loss over this process's part `data` and those of the others."""
+    """The gradient of the mean loss over `data`, this rank's part of the batch, and the others."""
     wrapped = world.wrap(model, compression)
     if not weigh:
         world = ALONE
@@ -105,7 +105,7 @@ def gradient(world, model, data, weigh=True, parts=1, compression="none"):
 
 
 def frozen(kind):
-    """A network whose BatchNorms take no batch statistics, so that samples do not interact."""
+    """A network whose BatchNorms use running statistics, so that samples do not interact."""
     model = network(kind)
     for module in model.modules():
         if hasattr(module, "running_mean"):
@@ -114,12 +114,12 @@ def frozen(kind):
 
 
 def share(world, data):
-    """This process's part of a batch cut at `PARTS`, or all of it."""
+    """This rank's part of a batch that is cut at `PARTS`, or the whole batch of one rank."""
     return tuple(half.split(PARTS)[world.rank] for half in data) if world.size > 1 else data
 
 
 def exchanges(world, sync_bn):
-    """How often processes exchange in one step, its loss weight included."""
+    """The number of all-reduces in one step, including that of the loss weight."""
     model = network("lif", sync_bn=sync_bn)
     wrapped, data = world.wrap(model), samples(8, seed=world.rank)
     with profile() as seen:
@@ -135,7 +135,7 @@ def evaluated(world):
 
 
 def as_process(folder):
-    """What each of the processes does and saves."""
+    """What each rank computes and saves."""
     torch.set_num_threads(1)
     rank, ports = int(os.environ["RANK"]), sys.argv[2:]
     for size, port in zip((4, 3, 2), ports, strict=True):
@@ -154,7 +154,7 @@ def as_process(folder):
 
 
 def of_two(world):
-    """What two processes do besides."""
+    """What is computed in the group of two only."""
     own = samples(6, seed=world.rank)
     results = {"exchanges": {sync: exchanges(world, sync) for sync in (False, True)}}
     for name in ENGINES:
@@ -169,7 +169,7 @@ def of_two(world):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What each process of groups of 2, 3 and 4 came to, by size and rank."""
+    """The results of each rank of the groups of 2, 3 and 4, by size and rank."""
     folder = tmp_path_factory.mktemp("world_size")
     printed = ranks.run(4, __file__, folder, *(ranks.free_port() for _ in range(3)))
     assert not any("stride" in errors for _, errors in printed)  # buckets would be copied
@@ -198,7 +198,7 @@ def test_with_sync_bn_any_number_of_processes_trains_the_network_that_one_does(r
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_without_it_gradients_are_the_mean_of_the_processes_own(results, name):
+def test_without_sync_bn_gradients_are_the_mean_over_the_ranks(results, name):
     own = [result["own", name] for result in results[2]]
     mean = {key: (own[0][key] + own[1][key]) / 2 for key in own[0]}
     assert any(key.endswith("Vth") and mean[key].abs() > 1e-6 for key in mean)
@@ -206,7 +206,7 @@ def test_without_it_gradients_are_the_mean_of_the_processes_own(results, name):
         assert furthest(result["mean", name], mean) < 1e-12
 
 
-def test_every_test_image_counts_once_however_many_processes(results):
+def test_every_test_image_counts_once_on_any_number_of_ranks(results):
     images, labels = samples(TESTED, seed=3)
     model = network("lif").eval()
     with torch.no_grad():
@@ -219,7 +219,7 @@ def test_every_test_image_counts_once_however_many_processes(results):
         assert scores == (pytest.approx(loss), 100 * hit / TESTED, 100 * top5 / TESTED, TESTED)
 
 
-def test_no_layer_waits_for_others_without_sync_bn(results):
+def test_without_sync_bn_no_layer_has_a_collective(results):
     layers = sum(hasattr(module, "running_mean") for module in network("lif").modules())
     for result in results[2]:
         assert result["exchanges"][False] == 2  # the loss's weight, one bucket of gradients

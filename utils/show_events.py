@@ -6,6 +6,7 @@ python -m utils.show_events FILE.aedat --out frames.png [--gif frames.gif]
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def save_picture(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:]
     if kind.lower() not in figure.canvas.get_supported_filetypes():
         raise UserError(f"--out {path}: unknown format; name a .png, .pdf or .svg file")
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120), _REMEDY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # characters that the font lacks
+        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120), _REMEDY)
 
 
 def save_animation(frames: np.ndarray, path: Path) -> None:
@@ -114,11 +117,12 @@ def save_animation(frames: np.ndarray, path: Path) -> None:
 
 
 def _targets(out: str, gif: str | None) -> tuple[Path, Path | None]:
-    """Return the files to write; raises UserError for a folder or another kind of file."""
+    """Return the files to write; raises UserError for folders, devices and other kinds of files."""
     picture, animation = Path(out), Path(gif) if gif else None
-    if picture.is_dir():
-        raise UserError(f"--out {out}: a folder; name a file in it")
-    if animation and (animation.is_dir() or animation.suffix.lower() != ".gif"):
+    for flag, path in (("--out", picture), ("--gif", animation)):
+        if path and path.exists() and not path.is_file():
+            raise UserError(f"{flag} {path}: not a regular file; name another one")
+    if animation and animation.suffix.lower() != ".gif":
         raise UserError(f"--gif {gif}: name a .gif file")
     return picture if picture.suffix else picture.with_suffix(".png"), animation
 

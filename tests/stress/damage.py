@@ -1,4 +1,4 @@
-"""What can become of the bytes of a file."""
+"""Random damage to the bytes of a file, for Hypothesis."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _ONE = st.one_of(
 
 @st.composite
 def damaged(draw, wholes: list[bytes]) -> bytes:
-    """Return one of `wholes`, damaged in up to four places; or bytes of no kind at all."""
+    """Return one of `wholes`, damaged in up to four places, or random bytes."""
     if draw(st.integers(0, 19)) == 0:
         return draw(st.binary(max_size=400))
     content = draw(st.sampled_from(wholes))

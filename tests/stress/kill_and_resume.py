@@ -1,10 +1,10 @@
-"""Kill a real training again and again at random moments; it must end as if nothing had happened.
+"""Kill a training run repeatedly at random moments; it must end like an undisturbed run.
 
     python tests/stress/kill_and_resume.py --kills 25 --signal SIGKILL --folder FOLDER
 
-trains a small network on the digits undisturbed, then once more with kills, each followed by
+trains a small network on the digits undisturbed, then a second time with kills, each followed by
 `--resume auto`, and compares weights, optimizer, random states and log bit for bit. With
-`--seconds S` it ends after so long, and the same call goes on where it was.
+`--seconds S` it stops after that time; the same call then continues.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FLAGS = (
     "--model tiny.lif --timesteps 2 --delta_t 0.5 --Vth 0.6 --dropout 0.2 --train-batch 64 "
     "--test-batch 200 --warmup 4 --lr 0.02 --compile off --manualSeed 3 --resume auto"
 )
-IGNORED = {"args"}  # which name the two runs differently
+IGNORED = {"args"}  # they contain the names of the two runs
 
 
 class Stress:
-    """The two runs in `folder`, and how many `kills` the second has survived."""
+    """The two runs in `folder`, and how often the second has been killed."""
 
     def __init__(self, folder: Path, epochs: int, save_every: int, seed: int) -> None:
         self.folder, self.epochs, self.seed = folder, epochs, seed
@@ -44,7 +44,7 @@ class Stress:
             self.state = json.loads(self.notes.read_text())
 
     def note(self) -> None:
-        """Keep how far the two runs are."""
+        """Save the state of both runs."""
         self.notes.write_text(json.dumps(self.state))
 
     def start(self, name: str) -> subprocess.Popen:
@@ -59,7 +59,7 @@ class Stress:
         )
 
     def undisturbed(self) -> None:
-        """Train without kills, if that has not been done; note the seconds that takes."""
+        """Train without kills, unless that has been done, and measure the time."""
         if self.state["seconds"] is None:
             began = time.perf_counter()
             process, record = self.start("whole"), self.folder / "digits" / f"{STEM}whole.json"
@@ -71,14 +71,14 @@ class Stress:
             self.note()
 
     def finish(self, process: subprocess.Popen) -> None:
-        """Let a run come to its end."""
+        """Wait for the end of a run, which must succeed."""
         out, _ = process.communicate()
         assert process.returncode == 0, out
 
     def wait(self, process: subprocess.Popen, kills: int) -> None:
-        """Wait for a random moment: before the first step once in five times, else some epochs on.
+        """Wait for a random moment: before the first step (one case in five) or some epochs later.
 
-        How many is drawn so that all kills fit into the epochs that are left.
+        Their number is drawn so that all kills fit into the remaining epochs.
         """
         done = len(self.state["deaths"])
         source = random.Random(self.seed * 1000 + done)
@@ -92,7 +92,7 @@ class Stress:
         time.sleep(source.uniform(0, 3 * self.state["seconds"] / self.epochs))
 
     def rows(self) -> int:
-        """Return how many epochs are in the log of the second run."""
+        """Return the number of epochs in the log of the second run."""
         log = self.folder / "digits" / f"{STEM}broken.txt"
         return log.read_text().count("\n") - 1 if log.exists() else 0
 
@@ -113,12 +113,12 @@ class Stress:
         self.note()
 
     def progress(self) -> str:
-        """Return what checkpoints there are of the second run."""
+        """Return the names of the checkpoints of the second run."""
         found = sorted((self.folder / "digits").glob(f"{STEM}broken*.pth"))
         return ", ".join(path.name.removeprefix(f"{STEM}broken") for path in found)
 
     def differences(self) -> list[str]:
-        """Return in what the ends of the two runs differ."""
+        """Return where the results of the two runs differ."""
         logs, ends = zip(*(self._end(name) for name in ("whole", "broken")), strict=True)
         found = [] if logs[0] == logs[1] else ["the log"]
         return found + list(_differences(*ends))
@@ -144,7 +144,7 @@ def _differences(one: object, two: object, where: str = "checkpoint"):
 
 
 def stress(args: argparse.Namespace) -> int:
-    """Do what the command line asks for; return how many kills are still to come."""
+    """Run the stress test; return how many kills remain."""
     args.folder.mkdir(parents=True, exist_ok=True)
     run, began = Stress(args.folder, args.epochs, args.save_every, args.seed), time.perf_counter()
     run.undisturbed()
@@ -169,17 +169,17 @@ def stress(args: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the stress test."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--signal", choices=("SIGKILL", "SIGTERM", "SIGINT"), default="SIGKILL")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--save_every", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, help="of this call; later ones go on")
+    parser.add_argument("--seconds", type=float, help="stop then; call again to continue")
     parser.add_argument("--folder", type=Path, required=True)
     if left := stress(parser.parse_args()):
-        print(f"{left} kills to come: call again")
+        print(f"{left} kills remain: call again")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Damaged files of every kind that is read: a clean result or the project's own error, no other.
+"""Damaged files of every kind that the programs read: each is read or is a UserError of one line.
 
-`FUZZ_EXAMPLES=10000 python -m pytest tests/stress/test_fuzz.py -s` tries so many of each kind and
-prints what came of them, `FUZZ_SEED=1` others than the first; the suite tries few.
+`FUZZ_EXAMPLES=10000 python -m pytest tests/stress/test_fuzz.py -s` tries that many of each kind and
+prints the outcomes; `FUZZ_SEED=1` tries other ones. The suite tries few.
 """
 
 import copy
@@ -41,7 +41,7 @@ OPTIMIZER = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False}
 
 
 def fuzz(test):
-    """Call `test(data)`, which draws from `data`, once an example."""
+    """Call `test(data)`, which draws from `data`, once per example."""
     limits = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
     seed(SEED)(limits(given(st.data())(test)))()
 
@@ -53,14 +53,14 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def outcomes(request):
-    """Counts what came of the files; says it at the end."""
+    """Counts the outcomes and prints them at the end."""
     counter = Counter()
     yield counter
     print(f"\n{request.node.name}: {dict(counter)}")
 
 
 def _read(outcomes, read, errors=UserError):
-    """Note whether `read` gives a result or an error of one line."""
+    """Count whether `read` returns or raises an error of one line."""
     try:
         read()
     except errors as error:
@@ -83,7 +83,7 @@ def _members(content):
 
 
 def _zipped(members):
-    """A zip file whose check sums are right, whatever its members are."""
+    """A zip file of these members with valid checksums."""
 
     def write(buffer):
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -94,7 +94,7 @@ def _zipped(members):
 
 
 def _inside(draw, whole, name):
-    """The zip file `whole` with a damaged member `name`, and right check sums."""
+    """The zip file `whole` with a damaged member `name` and valid checksums."""
     members = _members(whole)
     key = next(key for key in members if key.endswith(name))
     return _zipped(members | {key: draw(damaged([members[key]]))})
@@ -148,7 +148,7 @@ def test_digits(tmp_path, outcomes):
     fuzz(read)
 
 
-# What a file may hold in the place of something else.
+# Values that may replace others in a file.
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -1, 2**63, 1e308]))
 TENSORS = st.sampled_from(
     [
@@ -175,7 +175,7 @@ THINGS = st.recursive(
 
 
 def _altered(draw, content):
-    """A copy of `content` in which something at some depth is another thing, or is missing."""
+    """A copy of `content` in which one value at some depth is replaced or missing."""
     content = copy.copy(content)
     if isinstance(content, dict) and content:
         key = draw(st.sampled_from(list(content)))
@@ -194,7 +194,7 @@ def _altered(draw, content):
 
 
 def _damaged_content(draw, content, whole, legacy):
-    """Bytes of a file of tensors: damaged, damaged within right check sums, or of other things."""
+    """A file of tensors: damaged, damaged with valid checksums, or with other values."""
     kind = draw(st.integers(0, 2))
     if kind == 0:
         return draw(damaged([whole, legacy]))
@@ -204,7 +204,7 @@ def _damaged_content(draw, content, whole, legacy):
 
 
 def _both_forms(content):
-    """The bytes of `content` in the form of today and in the older one."""
+    """The bytes of `content` in the current file format and in the older one."""
     new = _file(lambda buffer: torch.save(content, buffer))
     old = _file(lambda b: torch.save(content, b, _use_new_zipfile_serialization=False))
     return new, old

@@ -20,6 +20,7 @@ _INCOMPLETE = (
     "MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: set all four in the environment, as torchrun "
     "does, or none"
 )
+_LARGEST_PORT, _LARGEST_SIZE = 2**16 - 1, 2**20
 
 
 class Place(NamedTuple):
@@ -33,9 +34,10 @@ class Place(NamedTuple):
     def from_environment(cls) -> Place:
         """Return the address that a launcher put into the environment."""
         host, port = (os.environ.get(f"MASTER_{key}", "") for key in ("ADDR", "PORT"))
-        if not host or not port.isdigit():
+        if not host or not port:
             raise UserError(_INCOMPLETE)
-        return cls(f"MASTER_ADDR:MASTER_PORT {host}:{port}", host, int(port))
+        name = f"MASTER_ADDR:MASTER_PORT {host}:{port}"
+        return cls(name, host, variable("MASTER_PORT", 1, _LARGEST_PORT))
 
     @classmethod
     def from_url(cls, url: str) -> Place:
@@ -50,6 +52,23 @@ class Place(NamedTuple):
         if scheme != "tcp" or not host or not port:
             raise UserError(f"--dist-url {url}: not an address; give tcp://<address>:<port>")
         return cls(f"--dist-url {url}", host, port)
+
+
+def variable(name: str, least: int, most: int = _LARGEST_SIZE, default: int | None = None) -> int:
+    """Return the environment variable `name` of a launcher, an integer from `least` to `most`.
+
+    Raises UserError for any other value, and where it is not set and has no `default`.
+    """
+    text = os.environ.get(name, "")
+    if not text and default is not None:
+        return default
+    if not text:
+        raise UserError(_INCOMPLETE)
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise UserError(
+            f"{name}={text}: must be an integer from {least} to {most}, as torchrun sets it"
+        )
+    return int(text)
 
 
 def single_process() -> World:
@@ -68,12 +87,11 @@ def join(local_rank: int = -1, timeout: float = TIMEOUT) -> World:
         if local_rank >= 0:
             raise UserError("--local_rank is set by the launcher: start with torchrun")
         return single_process()
-    device = _local_device(int(os.environ.get("LOCAL_RANK", max(local_rank, 0))))
-    rank, size = (os.environ.get(key, "") for key in ("RANK", "WORLD_SIZE"))
-    if not rank.isdigit() or not size.isdigit():
-        raise UserError(_INCOMPLETE)
+    size = variable("WORLD_SIZE", 1)
+    rank = variable("RANK", 0, size - 1)
+    device = _local_device(variable("LOCAL_RANK", 0, size - 1, default=max(local_rank, 0)))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    return _enter(Place.from_environment(), backend, int(rank), int(size), device, timeout)
+    return _enter(Place.from_environment(), backend, rank, size, device, timeout)
 
 
 def connect(

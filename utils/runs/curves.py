@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def save_curves(path: Path, rows: Sequence[Sequence[float]], title: str) -> None
     for axes in (loss, accuracy):
         axes.legend(frameon=False)
     undated = {"CreationDate": None}
-    write_atomically(path, lambda file: figure.savefig(file, format="pdf", metadata=undated))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # characters that the font lacks
+        write_atomically(path, lambda file: figure.savefig(file, format="pdf", metadata=undated))
 
 
 def _panel(axes, title: str, unit: str, train: Sequence[float], test: Sequence[float]) -> None:

@@ -26,8 +26,32 @@ def test_half_an_environment_is_refused(monkeypatch, missing):
         join()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORLD_SIZE", "two"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "9" * 23),
+        ("RANK", "2"),
+        ("RANK", "-1"),
+        ("RANK", "\u00b2"),
+        ("LOCAL_RANK", "one"),
+        ("LOCAL_RANK", "2"),
+        ("MASTER_PORT", "port"),
+        ("MASTER_PORT", "0"),
+        ("MASTER_PORT", "99999"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch, name, value):
+    for variable in (ranks.group(0, 2, "1") | {name: value}).items():
+        monkeypatch.setenv(*variable)
+    with pytest.raises(UserError, match=f"^{name}={value}: must be an integer from"):
+        join()
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
