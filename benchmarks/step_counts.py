@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -69,23 +70,38 @@ def main() -> None:
             )
 
 
-def count(case: Case, way: str) -> OperationCounter:
-    """Return the counts of a training step with SGD; the update is left out, and no dropout."""
-    dropout = None if case.model.startswith("preresnet_") else 0.0
-    classes = 1000 if case.side == 224 else 10
-    with torch.device("meta"):
-        model = create_model(case.model, NeuronSetting(timesteps=case.timesteps), classes, dropout)
-    if WAYS[way] is None:
-        as_published(model)
-    else:
-        model.configure(**WAYS[way])
-    shape = (3, case.side, case.side)
-    if model.in_channels == 2:
-        shape = (case.timesteps, 2, case.side, case.side)
-    images = torch.empty(case.batch, *shape, device="meta")
-    labels = torch.empty(case.batch, dtype=torch.long, device="meta")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return count_training_step(model, images, labels, optimizer)
+def count(case: Case, way: str, device: str = "meta") -> OperationCounter:
+    """Return the counts of a training step."""
+    step = Step(case, way, device)
+    return count_training_step(step.model, step.images, step.labels, step.optimizer)
+
+
+class Step:
+    """A training step with SGD, without dropout, of inputs that are all zero."""
+
+    def __init__(self, case: Case, way: str, device: str) -> None:
+        dropout = None if case.model.startswith("preresnet_") else 0.0
+        classes = 1000 if case.side == 224 else 10
+        setting = NeuronSetting(timesteps=case.timesteps)
+        with torch.device(device):
+            self.model = create_model(case.model, setting, classes, dropout)
+            shape = (3, case.side, case.side)
+            if self.model.in_channels == 2:
+                shape = (case.timesteps, 2, case.side, case.side)
+            self.images = torch.zeros(case.batch, *shape)
+            self.labels = torch.zeros(case.batch, dtype=torch.long)
+        if WAYS[way] is None:
+            as_published(self.model)
+        else:
+            self.model.configure(**WAYS[way])
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+
+    def run(self) -> None:
+        """Take the step."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(self.model(self.images), self.labels).backward()
+        self.optimizer.step()
 
 
 if __name__ == "__main__":
