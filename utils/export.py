@@ -82,7 +82,8 @@ def main() -> None:
 
 def _stem(args: argparse.Namespace, path: Path) -> Path:
     """Return the path of the files to write without suffix; its name is one of a Python module."""
-    stem = path.with_name(f"{path.stem}_{args.to}") if args.out is None else Path(args.out)
+    name = path.stem if args.to == "nir" else f"{path.stem}_{args.to}"
+    stem = path.with_name(name) if args.out is None else Path(args.out)
     if not stem.parent.is_dir():
         raise UserError(f"--out {args.out}: no folder {stem.parent}; make it first")
     return stem.with_name(re.sub(r"\W", "_", stem.name))
