@@ -3,11 +3,14 @@
 The baseline `published` computes as the published code does (benchmarks/published.py), with the
 default settings of the memory allocator. `published, tuned` is the same with the settings of this
 project's scripts (utils/system/allocator.py), which all other ways use. `convolutions` is a lower
-bound for `folded bf16`: its T-step forward convolutions and temporal covariances (one weight
-gradient each), and nothing else. Every measurement runs in its own process. Rounds alternate
-between all of them; the figures are medians over the rounds, with minimum and maximum.
+bound for dense bf16: its T-step forward convolutions and temporal covariances (one weight gradient
+each), and nothing else. `spikingjelly` has SpikingJelly's neurons, if installed. `folded` computes
+convolutions of spikes event-driven where that is faster, so that its time depends on the firing
+rate; `--rate` sets it. Every measurement runs in its own process. Rounds alternate between all of
+them; the figures are medians over the rounds, with minimum and maximum.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_cpu
+    python benchmarks/train_step.py --rate 0.09 --ways published 'folded fp32' --evaluate
 """
 
 from __future__ import annotations
@@ -33,22 +36,35 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
+from benchmarks.firing_rate import (  # noqa: E402
+    mean_rate,
+    set_mean_rate,
+    set_running_statistics,
+)
 from benchmarks.machine import describe  # noqa: E402
 from benchmarks.plots import draw_train_step  # noqa: E402
 from benchmarks.published import as_published  # noqa: E402
+from benchmarks.spikingjelly_neurons import with_spikingjelly  # noqa: E402
 from models import NeuronSetting, create_model  # noqa: E402
 from models.engines.ops.linear import Conv2d  # noqa: E402
 
 WAYS = {  # name -> configure's choices; None for the anchors
     "published": None,
     "published, tuned": None,
+    "spikingjelly": None,
     "convolutions": None,
     "unrolled fp32": {"engine": "unrolled"},
     "folded fp32": {"engine": "folded"},
+    "folded fp32, dense": {"engine": "folded", "event_driven": "never"},
     "folded bf16": {"engine": "folded", "precision": "bf16"},
     "rate bf16": {"engine": "rate", "precision": "bf16"},
 }
-PUBLISHED = ("published", "published, tuned")
+OPTIONAL = ("spikingjelly",)  # measured only if named
+BASELINES = {
+    "published": as_published,
+    "published, tuned": as_published,
+    "spikingjelly": with_spikingjelly,
+}
 
 
 def main() -> None:
@@ -73,12 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="preresnet.resnet18_lif")
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--timesteps", type=int, nargs="+", default=[20])
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    default = [way for way in WAYS if way not in OPTIONAL]
+    parser.add_argument("--ways", nargs="+", default=default, choices=WAYS)
+    parser.add_argument("--rate", type=float, help="mean firing rate that thresholds are set for")
     parser.add_argument("--evaluate", action="store_true", help="inference instead of training")
     parser.add_argument("--rounds", type=int, default=3, help="processes per measurement")
     parser.add_argument("--steps", type=int, default=3, help="timed steps per process")
     parser.add_argument("--compile", default="on", choices=("on", "off"))
     parser.add_argument("--out", type=Path, help="file stem of the report (.json, .png)")
+    parser.add_argument("--Vth", type=float, default=NeuronSetting().Vth, help="threshold")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -86,20 +105,39 @@ def _parser() -> argparse.ArgumentParser:
 def _rounds(args: argparse.Namespace) -> list[dict]:
     """Measure all ways in turn, `--rounds` times; return one row of medians per case and way."""
     cases = [(T, N, way) for T in args.timesteps for N in args.batch for way in args.ways]
+    firing = {(T, N): _firing(args, T, N) for T in args.timesteps for N in args.batch}
     runs: dict[tuple, list[dict]] = {case: [] for case in cases}
     for round_ in range(args.rounds):
         for case in cases:
-            runs[case].append(_process(args, *case))
+            runs[case].append(_process(args, *case, firing[case[:2]]["Vth"]))
             last = runs[case][-1]
             name = f"T {case[0]}  N {case[1]}  {case[2]}"
             print(f"round {round_ + 1}: {name:30} {last['seconds']:.3f} s", file=sys.stderr)
-    return [_row(*case, runs[case]) for case in cases]
+    return [{**_row(*case, runs[case]), **firing[case[:2]]} for case in cases]
 
 
-def _process(args: argparse.Namespace, timesteps: int, batch: int, way: str) -> dict:
+def _firing(args: argparse.Namespace, timesteps: int, batch: int) -> dict:
+    """Return the threshold and the mean firing rate of the untrained network."""
+    model = _model(args, timesteps)
+    model.configure(engine="folded", compile=args.compile)
+    images, _ = _images(model, timesteps, batch, torch.device("cpu"))
+    if args.rate:
+        set_mean_rate(model, images, args.rate)
+    rate = mean_rate(model, images)
+    Vth = next(iter(model.neurons().values())).Vth.item()
+    print(f"T {timesteps}  N {batch}  Vth {Vth:.4g}: mean rate {rate:.4f}", file=sys.stderr)
+    return {"Vth": Vth, "rate": rate}
+
+
+def _model(args: argparse.Namespace, timesteps: int) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(args.model, NeuronSetting(timesteps=timesteps, Vth=args.Vth), dropout=0.0)
+
+
+def _process(args: argparse.Namespace, timesteps: int, batch: int, way: str, Vth: float) -> dict:
     command = [sys.executable, __file__, "--one", "--model", args.model, "--ways", way]
     command += ["--timesteps", str(timesteps), "--batch", str(batch), "--steps", str(args.steps)]
-    command += ["--compile", args.compile] + ["--evaluate"] * args.evaluate
+    command += ["--compile", args.compile, "--Vth", repr(Vth)] + ["--evaluate"] * args.evaluate
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{way}, T {timesteps}, batch {batch} failed:\n{done.stderr[-2000:]}")
@@ -126,8 +164,10 @@ def measure(args: argparse.Namespace) -> dict:
     """
     (way,), (timesteps,), (batch,) = args.ways, args.timesteps, args.batch
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(0)
-    model = create_model(args.model, NeuronSetting(timesteps=timesteps), dropout=0.0).to(device)
+    model = _model(args, timesteps).to(device)
+    if args.evaluate:
+        model.configure(engine="folded", compile=args.compile)
+        set_running_statistics(model, _images(model, timesteps, batch, device)[0])
     step = _step(args, way, model, device)
     step(2)
     peak = Peak(device)
@@ -146,8 +186,8 @@ def _step(args: argparse.Namespace, way: str, model: nn.Module, device: torch.de
     """Return a function of the batch size that runs one training step, or one inference."""
     if way == "convolutions":
         return _convolutions(model, args.timesteps[0], device, args.evaluate)
-    if way in PUBLISHED:
-        as_published(model)
+    if way in BASELINES:
+        BASELINES[way](model)
     else:
         compiles = "on" if args.compile == "on" and WAYS[way]["engine"] != "unrolled" else "off"
         model.configure(**WAYS[way], compile=compiles)

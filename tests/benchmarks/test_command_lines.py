@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = {"machine.py", "published.py"}
+MODULES = {"firing_rate.py", "machine.py", "published.py", "spikingjelly_neurons.py"}
 FILES = sorted(file.name for file in BENCHMARKS.glob("*.py"))
 
 
