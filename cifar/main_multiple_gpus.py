@@ -11,9 +11,13 @@ tune_allocator()
 
 from cifar.build import build_context  # noqa: E402
 from cifar.options import build_parser  # noqa: E402
+from models.recording.recorder import Recorder  # noqa: E402
+from utils.analysis.flags import ReportFlags  # noqa: E402
+from utils.analysis.report import finish_run  # noqa: E402
 from utils.distributed.launch_env import join  # noqa: E402
 from utils.system.entry import run  # noqa: E402
 from utils.training.evaluate import evaluate  # noqa: E402
+from utils.training.flags import read_flags  # noqa: E402
 from utils.training.trainer import train  # noqa: E402
 
 
@@ -23,6 +27,7 @@ def main() -> None:
     with join(args.local_rank, args.timeout) as world:
         context = build_context(args, world)
         (evaluate if args.evaluate else train)(context)
+        finish_run(context, Recorder(context.model), read_flags(ReportFlags, args))
 
 
 if __name__ == "__main__":

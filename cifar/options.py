@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
+from utils.analysis.flags import add_report
 from utils.distributed.world import TIMEOUT
 from utils.system.flags import FlagParser, above, at_least, between, bounded, fraction
 from utils.training.flags import (
@@ -31,6 +32,7 @@ def build_parser(multi: bool) -> argparse.ArgumentParser:
     _add_batches(training)
     files.add_argument("--name", default="", help="suffix of this run's file names")
     add_files(files, "<checkpoint>/<dataset>/")
+    add_report(parser.add_argument_group("report"))
     add_engine(parser.add_argument_group("computation"), ENGINES, PRECISIONS, COMPILE)
     parser.set_defaults(local_rank=-1, sync_bn=False, grad_compression="none", timeout=TIMEOUT)
     parser.set_defaults(Vth_grad_sum=False, print_freq=None)

@@ -132,8 +132,8 @@ def check_file_names(args: Namespace) -> None:
 
 def _check_stage(args: Namespace, spiking: bool) -> None:
     """Raise `UserError` for flags that belong to another stage than `--arch` does."""
-    for flag, value in (("load_Vth", args.load_Vth), ("rate_stat", args.rate_stat)):
-        if value and not spiking:
+    for flag in ("load_Vth", "rate_stat", "report"):
+        if getattr(args, flag) and not spiking:
             raise UserError(f"--{flag}: --arch {args.arch} has no neurons; take a {SPIKING}* one")
     if args.calculate_Vth and spiking:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -53,6 +54,15 @@ class Images(Dataset):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def checksum(self) -> str:
+        """Return the SHA-256 sum of the classes, names, sizes and labels of the files."""
+        digest = hashlib.sha256()
+        for name, label in zip(self.files, self.labels, strict=True):
+            path = os.fsdecode(name).split(os.sep)
+            size = os.path.getsize(name)
+            digest.update(f"{path[-2:]} {size} {label}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def __getitem__(self, key: Key) -> Decoded:
         epoch, row = key

@@ -37,7 +37,7 @@ class FolderLoader(Loader):
         self, images: Images, keys: BatchKeys, world: World, workers: int = 0, skip: bool = False
     ) -> None:
         super().__init__(len(images), keys.spans)
-        self.keys, self.device, self.skip = keys, world.device, skip
+        self.images, self.keys, self.device, self.skip = images, keys, world.device, skip
         self.skipped: set[str] = set()
         self.normalise = Normalise(MEAN, STD, world.device)
         self.loader = DataLoader(
@@ -65,6 +65,9 @@ class FolderLoader(Loader):
             if len(labels):
                 images = images.to(self.device, non_blocking=True)
                 yield self.normalise(images), labels.to(self.device, non_blocking=True)
+
+    def checksum(self) -> str:
+        return self.images.checksum()
 
     def _collated(self) -> Iterator[Collated]:
         processes = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
+from utils.analysis.flags import add_report
 from utils.system.flags import FlagParser, at_least, between, bounded, fraction
 from utils.training.flags import (
     add_distributed,
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=between(0, 2**31), dest="manualSeed", help="drawn from 1..10000 if not given"
     )
     _add_files(files)
+    add_report(parser.add_argument_group("report"))
     _add_calibration(parser.add_argument_group("thresholds"))
     add_engine(parser.add_argument_group("computation"), ENGINES, PRECISIONS, COMPILE)
     _add_processes(parser.add_argument_group("several processes"))

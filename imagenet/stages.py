@@ -17,7 +17,10 @@ from imagenet.build import (
 )
 from imagenet.calibration import calibrate
 from imagenet.launch import Layout
-from models import create_model
+from models import SpikingNetwork, create_model
+from models.recording.recorder import Recorder
+from utils.analysis.flags import ReportFlags
+from utils.analysis.report import finish_run
 from utils.distributed.world import World
 from utils.runs import checkpoint
 from utils.runs.paths import RunFiles
@@ -25,6 +28,7 @@ from utils.runs.resume import locate
 from utils.system.errors import UserError, flag_errors
 from utils.system.text import listed
 from utils.training.evaluate import evaluate, score
+from utils.training.flags import read_flags
 from utils.training.trainer import train
 
 
@@ -43,6 +47,9 @@ def run_stage(args: Namespace, layout: Layout, world: World) -> None:
         if context.pretrained:
             score(context, "before training:")
         train(context)
+    spiking = isinstance(context.model, SpikingNetwork)
+    recorder = Recorder(context.model) if spiking else None
+    finish_run(context, recorder, read_flags(ReportFlags, args))
     _count_skipped(world, context.data.train, context.data.test)
 
 

@@ -30,12 +30,14 @@ def summary(stem: str) -> list[str]:
     """Return the summary, in lines, of the run whose files begin with `stem`."""
     accuracy, epoch = best_accuracy(Path(f"{stem}.txt"))
     rate = average_rate(Path(f"{stem}_firing_rate.dict"))
+    report = f"{stem}_best_report.html"
     return [
         f"Test accuracy         {accuracy:.2f} % (best epoch: {epoch})",
         f"Average firing rate   {100 * rate:.2f} % of the steps, mean over the layers",
         f"Log                   {stem}.txt",
         f"Curves                {stem}.pdf",
         f"Best checkpoint       {stem}_best.pth",
+        *([f"Report                {report}"] if Path(report).exists() else []),
     ]
 
 

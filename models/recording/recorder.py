@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models.dynamics import ideal, running_means, weighted_mean
+from models.dynamics import ideal, running_means
 from models.network import SpikingNetwork
 from models.neuron import Neuron
 from models.recording.means import run_on_means
@@ -96,6 +96,10 @@ class _Listener:
         values = output if isinstance(output, Tensor) else output.values
         fired = (values != 0).unflatten(0, (d.timesteps, -1))
         self.observer.spikes(layer, fired)
-        train = fired * (d.amplitude * neuron.Vth)
-        self.representations[layer] = weighted_mean(train, d)
-        self.running = running_means(train, d) if train.dim() == 3 else self.running
+        amplitude = d.amplitude * neuron.Vth
+        mean = torch.zeros_like(fired[0], dtype=amplitude.dtype)
+        for v, spikes in zip(d.weights, fired, strict=True):  # a float train would be large
+            mean.add_(spikes.to(mean.dtype), alpha=v)
+        self.representations[layer] = amplitude * mean
+        if fired.dim() == 3:
+            self.running = running_means(fired * amplitude, d)

@@ -4,11 +4,15 @@ import torch
 from cifar.build import build_context
 from cifar.options import build_parser
 from models import registry
+from models.recording.recorder import Recorder
 from tests.cifar.tiny_net import BUILDERS
 from tests.frozen_args import FrozenArgs
+from utils.analysis.flags import ReportFlags
+from utils.analysis.report import finish_run
 from utils.distributed.world import World
 from utils.system import entry
 from utils.training.evaluate import evaluate
+from utils.training.flags import read_flags
 from utils.training.trainer import train
 
 FLAGS = (
@@ -37,6 +41,7 @@ def call(tmp_path, tiny_flags, monkeypatch):
             args = FrozenArgs(build_parser(multi=False).parse_args([*first, *flags]))
             context = build_context(args, World(torch.device("cpu")))
             (evaluate if args.evaluate else train)(context)
+            finish_run(context, Recorder(context.model), read_flags(ReportFlags, args))
 
         entry.run(main)
         return tmp_path / "digits"

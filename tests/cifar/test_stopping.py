@@ -147,7 +147,7 @@ def test_sigusr1_saves_and_goes_on(call, undisturbed, at_batch, capsys, tmp_path
 def test_a_whole_run_leaves_no_checkpoint_within_an_epoch_nor_a_lock(call):
     folder = call(*FLAGS, "--save_every", "1")
     names = {path.name.removeprefix(STEM) for path in folder.iterdir()}
-    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json"}
+    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json", "_card.md"}
 
 
 def test_a_checkpoint_within_an_epoch_needs_the_batch_it_was_trained_with(call, at_batch, capsys):

@@ -58,7 +58,9 @@ def test_a_run_writes_log_checkpoints_curves_and_record(call, capsys):
     folder = call("--epochs", "2", "--manualSeed", "3", "--name", "_x")
     stem = "tiny.lif_x"
     names = {path.name for path in folder.iterdir()}
-    assert names == {f"{stem}{s}" for s in (".txt", ".pth", "_best.pth", ".pdf", ".json")}
+    assert names == {
+        f"{stem}{s}" for s in (".txt", ".pth", "_best.pth", ".pdf", ".json", "_card.md")
+    }
     assert _log(folder, stem).splitlines()[0] == "".join(f"{name}\t" for name in COLUMNS)
     rows = _rows(folder, stem)
     assert [row[0] for row in rows] == [0.1, 0.05]
@@ -315,7 +317,7 @@ def test_curves_are_drawn_at_the_next_start_after_a_kill(call, monkeypatch, tmp_
     (folder / ".tiny.lif2.pth.tmp").write_text("of another run")
     call("--epochs", "2", "--resume", resume)
     names = {path.name.replace("tiny.lif", "") for path in folder.iterdir()}
-    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json", ".2.pth.tmp"}
+    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json", "_card.md", ".2.pth.tmp"}
 
 
 def test_a_stop_while_curves_are_drawn_lets_them_be_finished(call, monkeypatch):
@@ -328,7 +330,7 @@ def test_a_stop_while_curves_are_drawn_lets_them_be_finished(call, monkeypatch):
     monkeypatch.setattr("utils.training.trainer.save_curves", save_curves)
     folder = call("--epochs", "1")
     names = {path.name.replace("tiny.lif", "") for path in folder.iterdir()}
-    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json"}
+    assert names == {".txt", ".pth", "_best.pth", ".pdf", ".json", "_card.md"}
 
 
 def test_rate_stat_off_saves_no_rates(call):

@@ -8,7 +8,7 @@ import pytest
 from cifar.options import build_parser as cifar_parser
 from imagenet.options import build_parser as imagenet_parser
 from tests.docs.pages import PAGES, ROOT, code_blocks
-from utils import convert, export, sample_data, show_events
+from utils import convert, export, report, sample_data, show_events
 
 PARSERS = {
     "cifar/main_single_gpu.py": lambda: cifar_parser(multi=False),
@@ -16,6 +16,7 @@ PARSERS = {
     "imagenet/main.py": imagenet_parser,
     "utils.convert": convert.build_parser,
     "utils.export": export.build_parser,
+    "utils.report": report.build_parser,
     "utils.sample_data": sample_data.build_parser,
     "utils.show_events": show_events.build_parser,
 }

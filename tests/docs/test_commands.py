@@ -8,7 +8,7 @@ import pytest
 from cifar.options import build_parser as cifar_parser
 from imagenet.options import build_parser as imagenet_parser
 from tests.docs.pages import tables
-from utils import sample_data, show_events
+from utils import report, sample_data, show_events
 
 HEADER = ["flag", "cifar/", "imagenet/", "meaning"]
 ABSENT = "–"
@@ -87,9 +87,13 @@ def options(parser):
     return found
 
 
-def test_flags_of_the_programs_about_data():
-    parsers = (show_events.build_parser(), sample_data.build_parser())
-    pages = [table[1:] for table in tables("docs/data.md") if table[0][:2] == ["flag", "default"]]
+@pytest.mark.parametrize(
+    ("page", "programs"),
+    [("docs/data.md", (show_events, sample_data)), ("docs/report.md", (report,))],
+)
+def test_flags_of_the_programs_run_as_modules(page, programs):
+    parsers = [program.build_parser() for program in programs]
+    pages = [table[1:] for table in tables(page) if table[0][:2] == ["flag", "default"]]
     for parser, page in zip(parsers, pages, strict=True):
         written = {frozenset(re.findall(r"`(.*?)`", row[0])): row[1].split(", ") for row in page}
         flags = options(parser)

@@ -238,3 +238,13 @@ def test_more_batches_than_there_are_is_all_there_is(images):
 def test_more_processes_than_a_batch_feeds_are_refused(images, size, line):
     with pytest.raises(UserError, match="--batch-size"):
         _build(build_data, images, line, world=World(CPU, 0, size))
+
+
+def test_the_checksum_depends_on_names_sizes_and_labels_but_not_on_the_place(images, tmp_path):
+    copy = shutil.copytree(images, tmp_path / "copy")
+    before = _build(build_data, images).test.checksum()
+    assert _build(build_data, copy).test.checksum() == before
+    assert _build(build_data, copy).train.checksum() != before
+    with (copy / "val" / "class2" / "0.png").open("ab") as file:
+        file.write(b"x")
+    assert _build(build_data, copy).test.checksum() != before

@@ -44,7 +44,7 @@ def _load(path):
 def test_an_ann_writes_published_keys_log_and_curves(call):
     folder = call(ANN + "--epochs 2")
     suffixes = {path.name.removeprefix("ann") for path in folder.iterdir()}
-    assert suffixes == {".txt", ".pth", "_best.pth", ".pdf", ".json"}
+    assert suffixes == {".txt", ".pth", "_best.pth", ".pdf", ".json", "_card.md"}
     last = _load(folder / "ann.pth")
     assert PUBLISHED <= last.keys() <= CheckpointContent.__annotations__.keys()
     assert (last["arch"], last["epoch"]) == ("preresnet_ann.tiny", 2)

@@ -22,6 +22,8 @@ def test_the_best_epoch_and_the_mean_rate_are_told(tmp_path):
         f"{stem}.pdf",
         f"{stem}_best.pth",
     ]
+    (tmp_path / "run_best_report.html").touch()
+    assert summary(stem)[-1].split() == ["Report", f"{stem}_best_report.html"]
 
 
 def test_a_missing_log_is_named_in_one_line(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,13 @@ class ImageSet:
     def to(self, device: torch.device) -> ImageSet:
         """Return the set on `device`."""
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def checksum(self) -> str:
+        """Return the SHA-256 sum of images and labels, byte by byte."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,9 @@ class TrainImages(SpanLoader):
         draws = torch.from_numpy(np.stack([order, *corner, flip]))
         self.draws = draws.to(self.data.images.device)  # (4, num_samples)
 
+    def checksum(self) -> str:
+        return self.data.checksum()
+
     def load(self, start: int, stop: int) -> Batch:
         rows, top, left, flip = self.draws[:, start:stop]
         images = self.data.images[rows]
@@ -132,6 +143,9 @@ class TestImages(SpanLoader):
     def __init__(self, data: ImageSet, normalise: Normalise, spans: Sequence[Span]) -> None:
         super().__init__(len(data), spans)
         self.data, self.normalise = data, normalise
+
+    def checksum(self) -> str:
+        return self.data.checksum()
 
     def load(self, start: int, stop: int) -> Batch:
         return self.normalise(self.data.images[start:stop]), self.data.labels[start:stop]

@@ -52,6 +52,10 @@ class Loader(ABC):
     def batches(self) -> Iterable[Batch]:
         """Return the batches of the current epoch, from `first` on."""
 
+    @abstractmethod
+    def checksum(self) -> str:
+        """Return the SHA-256 sum of the samples, in hexadecimal."""
+
 
 class SpanLoader(Loader):
     """A loader that makes each batch from a span of positions."""

@@ -13,11 +13,12 @@ from utils.system.errors import UserError
 
 # What follows the stem in the name of each file of a run.
 LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
-LOG, CURVES, RECORD = ".txt", ".pdf", ".json"
+LOG, CURVES, RECORD, CARD = ".txt", ".pdf", ".json", "_card.md"
 EVALUATION, FIRING_RATES = "_evaluation.tsv", "_firing_rate.dict"
+_REPORTS = ("_report.html", "_report.json", "_best_report.html", "_best_report.json")
 _CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
 _ASIDE = ".old-"  # and a number: the stem of a run that was set aside
-_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, RECORD, EVALUATION, FIRING_RATES)
+_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, RECORD, CARD, EVALUATION, FIRING_RATES, *_REPORTS)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class RunFiles:
     @property
     def record(self) -> Path:
         return self.path(RECORD)
+
+    @property
+    def card(self) -> Path:
+        """The model card of the best checkpoint."""
+        return self.path(CARD)
 
     @property
     def lock(self) -> Path:

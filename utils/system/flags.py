@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from utils.system.errors import UserError
@@ -102,3 +102,24 @@ def _ranged(
 
     parse.__name__ = kind.__name__  # argparse names the type of a value it cannot convert
     return parse
+
+
+def command_line(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that give `parser` these values of its flags, by destination.
+
+    Values of other names are left out, and so are None and a switch that is off. The arguments are
+    not checked: parsing them does that.
+    """
+    arguments: list[str] = []
+    for action in parser._actions:
+        value = values.get(action.dest)
+        if not action.option_strings or value is None or value is False:
+            continue
+        flag = max(action.option_strings, key=len)
+        if action.nargs == 0:
+            arguments += [flag]
+        elif isinstance(value, (list, tuple)):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments += [f"{flag}={value}"]
+    return arguments

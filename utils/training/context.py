@@ -130,7 +130,7 @@ class RunContext:
         for text in (
             f"dataset: {self.data.description}",
             f"model: {self.network}, {parameters:,} parameters, {neurons}",
-            f"device: {_device_name(self.world)}, {self.model.engine_line()}",
+            f"device: {device_name(self.world)}, {self.model.engine_line()}",
             f"seed: {self.seed}",
         ):
             for line in textwrap.wrap(text, 79, subsequent_indent="  ", break_long_words=False):
@@ -179,7 +179,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float, list, type(None)))
 
 
-def _device_name(world: World) -> str:
+def device_name(world: World) -> str:
+    """Return the name of the device, and the number of processes if there are several."""
     cuda = world.device.type == "cuda"
-    name = torch.cuda.get_device_name() if cuda else f"CPU ({torch.get_num_threads()} threads)"
+    name = torch.cuda.getdevice_name() if cuda else f"CPU ({torch.get_num_threads()} threads)"
     return name if world.size == 1 else f"{world.size} processes, {name} each"

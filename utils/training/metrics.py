@@ -77,9 +77,13 @@ class ScoresCopy(HostCopy):
 
 def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return how many of `labels` (N,) are the largest, and among the five largest, of `logits`."""
-    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
-    correct = ranked == labels[:, None]
+    correct = ranked(logits) == labels[:, None]
     return correct[:, 0].sum(), correct.sum()
+
+
+def ranked(logits: Tensor) -> Tensor:
+    """Return the classes of the five largest `logits` (N, classes), or of all, in that order."""
+    return logits.topk(min(5, logits.shape[1]), dim=1).indices
 
 
 def _scores(totals: Tensor) -> Scores:

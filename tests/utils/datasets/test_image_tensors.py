@@ -179,3 +179,14 @@ def test_channel_statistics_are_those_of_all_pixels():
 def test_a_constant_channel_can_be_normalised():
     images = torch.full((2, 3, 4, 4), 9, dtype=torch.uint8)
     assert Normalise(*channel_statistics(images), CPU)(images).abs().max() < 1e-4
+
+
+def test_the_checksum_of_a_set_depends_on_every_pixel_and_label():
+    data, same = random_set(3), random_set(3)
+    last = data.images.contiguous(memory_format=torch.channels_last)
+    assert data.checksum() == same.checksum() == ImageSet(last, data.labels).checksum()
+    same.images[2, 1, 31, 30] += 1
+    other = ImageSet(data.images, data.labels.flip(0) + 1)
+    assert len({data.checksum(), same.checksum(), other.checksum()}) == 3
+    spans = test_spans(3, 2)
+    assert TestImages(data, Normalise(MEAN, STD, CPU), spans).checksum() == data.checksum()

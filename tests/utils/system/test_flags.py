@@ -1,7 +1,17 @@
 import pytest
 
+from cifar.options import build_parser as cifar_parser
+from imagenet.options import build_parser as imagenet_parser
 from utils.system.errors import UserError
-from utils.system.flags import FlagParser, above, at_least, bounded, fraction, one_of
+from utils.system.flags import (
+    FlagParser,
+    above,
+    at_least,
+    bounded,
+    command_line,
+    fraction,
+    one_of,
+)
 
 
 def _parse(kind, text):
@@ -70,3 +80,17 @@ def test_help_shows_defaults_where_there_are_any():
 def test_an_unknown_flag_is_a_user_error():
     with pytest.raises(UserError, match="--nonsense"):
         FlagParser().parse_args(["--nonsense", "1"])
+
+
+@pytest.mark.parametrize(
+    ("parser", "line"),
+    [
+        (cifar_parser(multi=True), ""),
+        (cifar_parser(multi=False), "-e --mean 0.1 0.2 0.3 --import a.py b.py --name=-x --lr 1e-5"),
+        (imagenet_parser(), "--multiprocessing-distributed --gpu 0 --no_flip --seed 3"),
+    ],
+)
+def test_the_command_line_of_parsed_flags_parses_to_them(parser, line):
+    flags = vars(parser.parse_args(line.split()))
+    parsed = vars(parser.parse_args(command_line(parser, flags | {"unknown": 1})))
+    assert parsed | {"given": flags["given"]} == flags
