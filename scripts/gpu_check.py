@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import step_counts, train_step  # noqa: E402
 from benchmarks.machine import describe  # noqa: E402
 from benchmarks.step_counts import Case  # noqa: E402
+from models import NeuronSetting  # noqa: E402
 
 Rows = list[dict[str, Any]]
 TOLERANCE = 0.1  # of counted memory, for the rounding of the allocator and for workspaces
@@ -129,6 +130,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     if args.tiny:
         model, side, ways = "vgg.vgg11_lif", {"timesteps": [2], "batch": [2]}, TIMED[::3]
     base = {"model": model, "steps": 1 if args.tiny else 10, "compile": "on", "evaluate": False}
+    base["Vth"] = NeuronSetting().Vth
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:

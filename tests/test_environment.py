@@ -118,12 +118,13 @@ def test_an_environment_with_an_old_python_is_named(checkout):
 
 def test_quickstart_trains_and_evaluates_with_the_commands_it_prints(checkout):
     result, calls = checkout.run("quickstart.sh")
-    train, evaluate, summary = calls[-3:]
+    train, evaluate, report, summary = calls[-4:]
     assert train.startswith("-u cifar/main_single_gpu.py --dataset digits --model preresnet.")
     assert "--evaluate" in evaluate and "--rate_stat 1" in evaluate
+    assert report.startswith("-u -m utils.report checkpoint/digits/preresnet.resnet18_lif")
     assert summary.startswith("scripts/summary.py checkpoint/digits/preresnet.resnet18_lif")
     printed = [line for line in result.stdout.splitlines() if line.startswith("$ ")]
-    assert printed == [f"$ .venv/bin/python {call}" for call in (train, evaluate)]
+    assert printed == [f"$ .venv/bin/python {call}" for call in (train, evaluate, report)]
 
 
 def test_continuous_integration_keeps_its_environment_between_checkouts(checkout, tmp_path):

@@ -258,8 +258,12 @@ def _first(change: Callable) -> Callable[[dict], bytes]:
 
 
 def _flipped(whole: dict) -> bytes:
+    """Return a checkpoint with one bit flipped within its largest tensor, not between members."""
     content = bytearray(_saved(torch.save, whole))
-    content[len(content) // 2] ^= 1
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        member = max(archive.infolist(), key=lambda member: member.file_size)
+    lengths = struct.unpack_from("<HH", content, member.header_offset + 26)  # of name and extra
+    content[member.header_offset + 30 + sum(lengths) + member.file_size // 2] ^= 1
     return bytes(content)
 
 
