@@ -94,7 +94,11 @@ def _computes(func) -> bool:
     """Return whether an operation gives tensors, or writes into some."""
     schema = func._schema
     gives = any("Tensor" in str(value.type) for value in schema.returns)
-    return gives or any(argument.is_write for argument in schema.arguments)
+    return gives or any(map(_is_written, schema.arguments))
+
+
+def _is_written(argument) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
 
 
 def _operands(func, args: tuple, kwargs: dict) -> Iterator[Tensor]:
@@ -104,7 +108,7 @@ def _operands(func, args: tuple, kwargs: dict) -> Iterator[Tensor]:
         value = args[position] if position < len(args) else kwargs.get(argument.name)
         if not argument.is_out:
             yield from _tensors(value)
-        if argument.is_write and not returned:
+        if _is_written(argument) and not returned:
             yield from _tensors(value)
 
 
