@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
-from models.engines.ops import event_driven
+from models.engines.ops import event_driven, events
 from models.engines.ops.event_driven import Crossings
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.sync_batch_norm import Reduction
@@ -64,9 +64,15 @@ class Fire(Function):
     """Neuron: `R -> g = leak/T * R * 1[x inside]`, `dVth = Vth_scale * sum R * 1[x above]`."""
 
     @staticmethod
-    def forward(ctx, Vth: Tensor, inside: Tensor, above: Tensor, d: Dynamics, shape, *currents):
-        ctx.save_for_backward(inside, above)
-        ctx.d = d
+    def forward(
+        ctx, Vth: Tensor, inside: Tensor, above: Tensor, d: Dynamics, shape, packs: bool, *currents
+    ):
+        ctx.packs = packs and inside.numel() % 8 == 0
+        masks = (inside, above)
+        if ctx.packs:  # eight to a byte
+            masks = [events.pack_bits(mask.view(torch.uint8)) for mask in masks]
+        ctx.save_for_backward(*masks)
+        ctx.d, ctx.mask_shape = d, inside.shape
         ctx.num_currents = len(currents)
         ctx.set_materialize_grads(False)
         return handle(Vth, shape)
@@ -75,13 +81,16 @@ class Fire(Function):
     @once_differentiable
     def backward(ctx, R: Tensor | None):
         if R is None:
-            return (None,) * (5 + ctx.num_currents)
-        inside, above = ctx.saved_tensors
+            return (None,) * (6 + ctx.num_currents)
+        masks = ctx.saved_tensors
+        if ctx.packs:
+            masks = [events.unpack_bits(mask, ctx.mask_shape).view(torch.bool) for mask in masks]
+        inside, above = masks
         d = ctx.d
         r = rows(R)
         g = unrows((d.leak / d.timesteps) * (r * inside), R.shape)
         dVth = d.Vth_scale * (r * above).sum() if ctx.needs_input_grad[0] else None
-        return (dVth, None, None, None, None, *(g,) * ctx.num_currents)
+        return (dVth, None, None, None, None, None, *(g,) * ctx.num_currents)
 
 
 class Normalise(Function):

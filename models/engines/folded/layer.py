@@ -6,7 +6,7 @@ Currents are `(S, M, C)`: S = T steps, or 1 for a static current; M = N*H*W rows
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from models.dynamics import Dynamics, accumulator
 from models.engines.folded import autograd as grad
-from models.engines.folded.autograd import Means, rows, unrows
+from models.engines.folded.autograd import Means
 from models.engines.folded.options import FoldedOptions
-from models.engines.folded.spike_train import Branch, Current, Norm, SpikeTrain
-from models.engines.ops.reference import Affine
+from models.engines.folded.spike_train import Current, Norm, SpikeTrain
+from models.engines.folded.summed import Summed, Term, sum_branches
 
 
 def fire(x: SpikeTrain | Current, Vth: Tensor, d: Dynamics) -> SpikeTrain:
@@ -32,148 +32,19 @@ def fire(x: SpikeTrain | Current, Vth: Tensor, d: Dynamics) -> SpikeTrain:
     threshold = Vth.detach()
     with torch.no_grad():
         summed = sum_branches(current.take_branches(), options, d, differentiable)
-        affine, time_mean = _normalisation(
-            norm, summed.y, options, centre=needs_centred_current(summed, norm)
-        )
-        # The single step of a static current is passed without its time dimension.
-        y = summed.y[0] if summed.static else summed.y
-        spike_dtype = options.spike_dtype(summed.dtype)
+        affine, time_mean = summed.normalisation(norm, needs_centred_current(summed, norm))
         if not differentiable:
-            spikes = kernels.spikes(y, affine, threshold, d, spike_dtype)
+            spikes = summed.spikes(affine, threshold, d)
             return summed.spike_train(spikes, threshold * d.amplitude)
+        y, spike_dtype = summed.current(), options.spike_dtype(summed.dtype)
         covariances = temporal_covariances(summed, norm)
         free_spikes(summed)
         folded = kernels.fold(y, time_mean, affine, threshold, d, summed.dtype, spike_dtype)
     means = None if affine is None else Means(folded.mean_u, folded.mean_v, affine.inv_std)
     z = input_handles(summed, covariances, norm, means)
-    handle = grad.Fire.apply(Vth, folded.inside, folded.above, d, summed.shape, *z)
+    masks, packs = (folded.inside, folded.above), options.crossings is not None
+    handle = grad.Fire.apply(Vth, *masks, d, summed.shape, packs, *z)
     return summed.spike_train(folded.spikes, threshold * d.amplitude, handle, folded.count)
-
-
-# The current, computed
-
-
-@dataclass
-class Term:
-    """A branch with a weight, and what the gradient of its own BatchNorm needs."""
-
-    branch: Branch
-    means: Means | None = None
-    q: Tensor | None = None  # (S, M, C), the output of the weight
-
-
-@dataclass
-class Summed:
-    """A current `y` `(S, M, C)`, and what its branches leave for the backward pass.
-
-    `shape` is `(N, C, ...)` of one step; `residuals` are the handles of the branches without a
-    weight, None for the network's input.
-    """
-
-    options: FoldedOptions
-    dtype: torch.dtype
-    y: Tensor
-    shape: tuple[int, ...]
-    terms: list[Term]
-    residuals: list[Tensor | None]
-
-    @property
-    def static(self) -> bool:
-        """Whether the current has one step that stands for all."""
-        return len(self.y) < self.options.timesteps
-
-    def images(self, a: Tensor) -> Tensor:
-        """Return `(T, M, C)` in the shape `(T*N, C, ...)`."""
-        return unrows(a.flatten(0, 1), (len(a) * self.shape[0], *self.shape[1:]))
-
-    def spike_train(
-        self,
-        spikes: Tensor,
-        amplitude: Tensor,
-        handle: Tensor | None = None,
-        count: Tensor | None = None,
-    ) -> SpikeTrain:
-        """Return spikes `(T, M, C)` and their counts `(M, C)` in the shape of the current."""
-        values = self.images(spikes)
-        total = None if count is None else unrows(count, self.shape)
-        return SpikeTrain(
-            self.options, values, amplitude, handle, total, binary=True, compute=self.dtype
-        )
-
-
-def sum_branches(
-    branches: list[Branch], options: FoldedOptions, d: Dynamics, differentiable: bool
-) -> Summed:
-    """Sum the branches of a current, those with a weight first.
-
-    The list is emptied, so that a spike train without a weight is freed once it is added.
-    """
-    y, terms, residuals = None, [], []
-    dtype = branches[0].train.compute
-    while branches:
-        branch = branches.pop(0)
-        if branch.linear is None:
-            output = branch.train.values  # may be packed
-        else:
-            branch = branch.as_operand()
-            output = branch.output()
-        steps = 1 if branch.train.static else options.timesteps
-        shape = (len(output) // steps, *output.shape[1:])
-        a = rows(output).unflatten(0, (steps, -1))
-        scale, shift = branch.train.amplitude, None
-        if branch.linear is None:
-            residuals.append(branch.train.handle)
-            if branch.train.levels is not None:
-                a, scale = branch.train.levels[a.int()], None
-        else:
-            term, scale, shift = _weighted(branch, a, options, d, differentiable)
-            terms += [term] if differentiable else []
-        y = _first(branch, a, scale, shift) if y is None else _add(y, a, scale, shift, options)
-    return Summed(options, dtype, y, shape, terms, residuals)
-
-
-def _weighted(
-    branch: Branch, a: Tensor, options: FoldedOptions, d: Dynamics, differentiable: bool
-) -> tuple[Term, Tensor | None, Tensor | None]:
-    """Return the term of a branch with output `a`, and the scale and shift of its BatchNorm."""
-    if branch.norm is None:
-        return Term(branch), None, None
-    affine, _ = _normalisation(branch.norm, a, options)
-    if not differentiable:
-        return Term(branch), affine.slope, affine.offset
-    means = Means(*options.kernels.means(a, affine, d, branch.train.compute), affine.inv_std)
-    return Term(branch, means, a), affine.slope, affine.offset
-
-
-def _first(branch: Branch, a: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """Return the current of the first branch, in its own memory: the others are added in place."""
-    if scale is None:
-        in_use = branch.linear is None and branch.train.levels is None
-        return a.clone() if in_use else a
-    y = a.to(accumulator(branch.train.compute)) * scale
-    return y if shift is None else y.add_(shift).to(branch.train.compute)
-
-
-def _add(
-    y: Tensor, a: Tensor, scale: Tensor | None, shift: Tensor | None, options: FoldedOptions
-) -> Tensor:
-    """Return `y + scale * a + shift`, in the memory of `y` unless that is static and `a` is not."""
-    if len(y) < len(a):
-        y = y.expand_as(a).contiguous()
-    one = y.new_ones((), dtype=accumulator(y.dtype))
-    options.kernels.add_(y, a, one if scale is None else scale, shift)
-    return y
-
-
-def _normalisation(
-    norm: Norm | None, y: Tensor, options: FoldedOptions, centre: bool = False
-) -> tuple[Affine | None, Tensor | None]:
-    """Return the affine map of `norm` for the current `y`, and `y_u` where `y` is to be centred."""
-    if norm is None:
-        return None, None
-    statistics = options.kernels.statistics_(y, centre) if norm.training else None
-    affine = norm.affine(statistics, options.timesteps * y.shape[1], options.reduce)
-    return affine, statistics.time_mean if centre else None
 
 
 # Temporal covariances
@@ -227,7 +98,7 @@ def _varies(term: Term) -> bool:
 
 def _gradient_varies(summed: Summed, norm: Norm | None) -> bool:
     """Return whether the gradient at the current varies over time, by a multiple of `y_t - y_u`."""
-    return norm is not None and norm.training and len(summed.y) > 1
+    return norm is not None and norm.training and summed.steps > 1
 
 
 def free_spikes(summed: Summed) -> None:

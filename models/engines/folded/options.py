@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from models.engines.ops.dispatch import Kernels
 from models.engines.ops.dropout_mask import MaskSource, draw_mask
 from models.engines.ops.event_driven import Crossings
+from models.engines.ops.scratch import Scratch
 from models.engines.ops.sync_batch_norm import Reduction, local
 
 
@@ -19,7 +20,8 @@ class FoldedOptions:
     `dtype` is the type of operands, None for the parameters' type. `approximate` drops the temporal
     covariances of convolution weights (the `rate` engine). `reduce` sums over the ranks that share
     a BatchNorm. `draw_mask` draws dropout masks. `crossings` tell when linear maps of spikes are
-    computed event-driven; None for dense computation only.
+    computed event-driven; None for dense computation only. `scratch` holds the current of one layer
+    of a training step after the other.
     """
 
     timesteps: int
@@ -29,6 +31,7 @@ class FoldedOptions:
     reduce: Reduction = local
     draw_mask: MaskSource = draw_mask
     crossings: Crossings | None = None
+    scratch: Scratch = field(default_factory=Scratch, compare=False)
 
     def spike_dtype(self, compute: torch.dtype) -> torch.dtype:
         """Return the type in which spikes are stored: bytes, or as the dense computation has it."""

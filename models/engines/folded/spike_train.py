@@ -16,9 +16,11 @@ from torch import Tensor
 from models.dynamics import accumulator
 from models.engines.folded.autograd import rows, unrows
 from models.engines.folded.options import FoldedOptions
-from models.engines.ops import event_driven, sync_batch_norm
+from models.engines.ops import event_driven, events, sync_batch_norm
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.reference import Affine, Statistics
+from models.engines.ops.scratch import Scratch
+from models.engines.ops.spike_bits import SpikeBits
 from models.engines.ops.sync_batch_norm import Reduction
 
 LinearMap = Callable[[Tensor], Tensor]
@@ -88,7 +90,7 @@ class SpikeTrain(Deferred):
     """
 
     options: FoldedOptions
-    values: Tensor | None
+    values: Tensor | SpikeBits | None
     amplitude: Tensor | None = None
     handle: Tensor | None = None
     known_total: Tensor | None = None
@@ -102,19 +104,34 @@ class SpikeTrain(Deferred):
             self.compute = self.values.dtype
 
     def pack(self) -> None:
-        """Store spikes as bytes, for a residual that waits while its branch is computed."""
-        if self.binary and self.values.dtype != torch.uint8:
+        """Store spikes in less memory, for a residual that waits while its branch is computed."""
+        if not self.binary or isinstance(self.values, SpikeBits):
+            return
+        if self.values.dtype == torch.uint8:
+            self.values = SpikeBits.pack(self.values) or self.values
+        else:
             self.values = self.options.kernels.recode(self.values, torch.uint8)
 
     def unpacked(self) -> SpikeTrain:
         """Return this spike train with its values in the compute type."""
-        if self.values.dtype == self.compute:
-            return self
-        return replace(self, values=self.options.kernels.recode(self.values, self.compute))
+        train = self._in_bytes()
+        if train.values.dtype == self.compute:
+            return train
+        return replace(train, values=self.options.kernels.recode(train.values, self.compute))
 
     def as_operand(self) -> SpikeTrain:
         """Return this spike train as linear maps with a weight take it."""
-        return self.unpacked() if self.options.crossings is None else self
+        return self.unpacked() if self.options.crossings is None else self._in_bytes()
+
+    def as_addend(self) -> Tensor:
+        """Return the values as sums take them, spikes in bytes or the compute type."""
+        return self._in_bytes().values
+
+    def _in_bytes(self) -> SpikeTrain:
+        """Return this spike train with bits unpacked to bytes."""
+        if isinstance(self.values, SpikeBits):
+            return replace(self, values=self.values.unpack())
+        return self
 
     @property
     def total(self) -> Tensor:
@@ -132,7 +149,7 @@ class SpikeTrain(Deferred):
             return unrows(self.levels[rows(self.values).int()], self.values.shape)
         if self.amplitude is None:
             return self.values
-        return self.values.to(self.amplitude.dtype) * self.amplitude
+        return self._in_bytes().values.to(self.amplitude.dtype) * self.amplitude
 
     def dim(self) -> int:
         """Return the number of dimensions of the tensor that this stands for."""
@@ -140,10 +157,10 @@ class SpikeTrain(Deferred):
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> SpikeTrain:
         """Flatten dimensions of the tensor that this stands for."""
-        handle, total = self.handle, self.known_total
+        train, handle, total = self._in_bytes(), self.handle, self.known_total
         return replace(
-            self,
-            values=self.values.flatten(start_dim, end_dim),
+            train,
+            values=train.values.flatten(start_dim, end_dim),
             handle=None if handle is None else handle.flatten(start_dim, end_dim),
             known_total=None if total is None else total.flatten(start_dim, end_dim),
         )
@@ -278,17 +295,28 @@ class Branch:
         """Return this branch with its spike train as the weight takes it."""
         return replace(self, train=self.train.as_operand())
 
-    def output(self) -> Tensor:
-        """Return the output of the weight, whose operand includes the spike train's amplitude."""
+    def output(self, scratch: Scratch | None = None) -> Tensor:
+        """Return the output of the weight, in scratch memory if that is given and event-driven."""
+        train, operands = self.train, self._operands()
+        if train.values.dtype == torch.uint8:
+            return event_driven.output(*operands, train.binary, train.options.crossings, scratch)
+        linear, values, weight, bias = operands
+        return linear(values, weight, bias)
+
+    def event_driven_output(self) -> events.Current | None:
+        """Return the output of the weight, not computed yet; None if that is not event-driven."""
+        train, at = self.train, self.train.options.crossings
+        if at is None or train.values.dtype != torch.uint8:
+            return None
+        return event_driven.current(*self._operands(), train.binary, at)
+
+    def _operands(self) -> tuple[Conv2d | Linear, Tensor, Tensor, Tensor | None]:
+        """Return map, input, weight and bias; the spike train's amplitude is in the weight."""
         train, compute = self.train, self.train.compute
         # Multiplied before any cast, in the parameter's type.
         weight = self.weight if train.amplitude is None else self.weight * train.amplitude
         bias = None if self.bias is None else self.bias.to(compute)
-        weight = channels_last(weight.to(compute))
-        if train.values.dtype == torch.uint8:
-            at = train.options.crossings
-            return event_driven.output(self.linear, train.values, weight, bias, train.binary, at)
-        return self.linear(train.values, weight, bias)
+        return self.linear, train.values, channels_last(weight.to(compute)), bias
 
     def weight_grad(self, dy: Tensor) -> Tensor:
         """Return `sum_t wgrad(dy_t, p_t)` for a gradient `(T*N, ...)` at the output."""

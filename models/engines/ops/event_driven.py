@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from models.engines.ops import events
+from models.engines.ops.events import Current
 from models.engines.ops.linear import Conv2d, Linear, has_tiles
+from models.engines.ops.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,20 @@ def crossings_here(dtype: torch.dtype) -> Crossings | None:
 ALWAYS = Crossings(1.0, 1.0, "always")
 
 
+def current(
+    linear: Conv2d | Linear,
+    p: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    binary: bool,
+    at: Crossings,
+) -> Current | None:
+    """Return `linear(p, weight, bias)` for bytes `p`, to be computed by events; None if dense."""
+    if not _pays(linear, p, weight.shape, weight.dtype, at.forward):
+        return None
+    return Current(_images(p), _images(weight), bias, linear.options, binary)
+
+
 def output(
     linear: Conv2d | Linear,
     p: Tensor,
@@ -59,12 +75,17 @@ def output(
     bias: Tensor | None,
     binary: bool,
     at: Crossings,
+    scratch: Scratch | None = None,
 ) -> Tensor:
-    """Return `linear(p, weight, bias)` for bytes `p`, in the type of the weight."""
-    if _pays(linear, p, weight.shape, weight.dtype, at.forward):
-        y = events.conv2d(_images(p), _images(weight), bias, linear.options, binary)
-        return y.view(len(p), -1) if p.dim() == 2 else y
-    return linear(p.to(weight.dtype), weight, bias)
+    """Return `linear(p, weight, bias)` for bytes `p`, in the type of the weight.
+
+    It is in scratch memory if that is given, and the computation event-driven.
+    """
+    sparse = current(linear, p, weight, bias, binary, at)
+    if sparse is None:
+        return linear(p.to(weight.dtype), weight, bias)
+    y = events.compute(sparse, scratch)
+    return y.view(len(p), -1) if p.dim() == 2 else y
 
 
 def weight_grad(

@@ -72,13 +72,16 @@ struct Side {
     Size input(Size o, Size k) const { return o * stride - padding + k * dilation; }
 };
 
+// A convolution of `steps` times `images` images, time-major.
 struct Shape {
-    Size images, channels, outputs;
+    Size steps, images, channels, outputs;
     Side y, x;
 
     explicit Shape(const Size* s)
-        : images(s[0]), channels(s[1]), outputs(s[2]),
-          y{s[3], s[5], s[7], s[9], s[11], s[13]}, x{s[4], s[6], s[8], s[10], s[12], s[14]} {}
+        : steps(s[0]), images(s[1]), channels(s[2]), outputs(s[3]),
+          y{s[4], s[6], s[8], s[10], s[12], s[14]}, x{s[5], s[7], s[9], s[11], s[13], s[15]} {}
+
+    Size pixels() const { return images * y.out * x.out; }  // of the output, a step
 };
 
 typedef Index Indices __attribute__((vector_size(16), aligned(2), may_alias));  // eight

@@ -8,7 +8,8 @@ namespace {
 
 // Measured with benchmarks/events.py.
 constexpr Size kChannels = 128;     // input channels to a block of weights
-constexpr Size kTilePixels = 1024;  // output pixels that a thread computes together
+constexpr Size kTilePixels = 1024;  // output pixels that a thread computes together,
+constexpr Size kStepPixels = 2048;  // those of all steps where there are several
 
 // Weights as (outputs / width, channels / kChannels, kernel y, kernel x, kChannels, width): a
 // window's row of events reads one block of kernel x * kChannels rows, which fits the first cache.
@@ -49,69 +50,97 @@ struct Weights {
     }
 };
 
-// The events of those rows of the input that some consecutive rows of the output see. An event of
-// pixel x and channel c of a block is x * depth + c: what a window sees of a row is one run.
-struct RowEvents {
+// Rows [first, last) of the output, numbered through the images of a step; all steps of them are
+// computed together.
+struct Part {
+    Size first, last, number;
+};
+
+// The events of those rows of the input that a part of the output sees. An event of pixel x and
+// channel c of a block is x * depth + c: what a window sees of a row is one run.
+class RowEvents {
+  public:
     const Shape& s;
-    Size depth, depths, rows = 0;
+    const Size depth;
     Buffer<Index> at;
     Buffer<Byte> value;  // of each event, where they are integers
-    std::vector<std::uint32_t> start;
-    std::vector<Size> slot;       // of an input row of the chunk's images, -1 where it is not seen
-    std::vector<char> seen;       // whether any window sees column x
-    std::vector<Size> seen_rows;  // in order of slots
 
-    RowEvents(const Shape& s, Size depth, Size depths)
-        : s(s), depth(depth), depths(depths), seen(s.x.in) {
+    RowEvents(const Shape& s, Size depth, bool binary)
+        : s(s), depth(depth), binary_(binary), seen_(s.x.in) {
         for (Size o = 0; o < s.x.out; ++o)
             for (Size k = 0; k < s.x.kernel; ++k) {
                 const Size x = s.x.input(o, k);
-                if (x >= 0 && x < s.x.in) seen[x] = true;
+                if (x >= 0 && x < s.x.in) seen_[x] = true;
             }
     }
 
-    // Lists the events behind the output rows [first, last), numbered through all images.
-    void find(const Byte* p, Size first, Size last, bool binary) {
-        const Size image = first / s.y.out, images = (last - 1) / s.y.out + 1 - image;
-        slot.assign(images * s.y.in, -1);
-        seen_rows.clear();
-        for (Size r = first; r < last; ++r)
-            for (Size k = 0; k < s.y.kernel; ++k) {
-                const Size y = s.y.input(r % s.y.out, k);
-                if (y < 0 || y >= s.y.in) continue;
-                Size& place = slot[(r / s.y.out - image) * s.y.in + y];
-                if (place >= 0) continue;
-                place = seen_rows.size();
-                seen_rows.push_back((r / s.y.out) * s.y.in + y);
-            }
-        rows = seen_rows.size();
-        start.resize(depths * rows * (s.x.in + 1));
+    void find(const Byte* p, const Part& part) {
+        number_rows(part);
+        const Size rows = rows_.size(), depths = divide_up(s.channels, depth);
+        start_.resize(depths * rows * (s.x.in + 1));
         at.reserve(rows * s.x.in * s.channels + 8);
-        if (!binary) value.reserve(rows * s.x.in * s.channels);
+        if (!binary_) value.reserve(rows * s.x.in * s.channels);
         Size found = 0;
         for (Size d = 0; d < depths; ++d)
-            for (Size r = 0; r < rows; ++r) found = find_row(p, d, r, binary, found);
+            for (Size r = 0; r < rows; ++r) found = find_row(p, d, r, found);
     }
 
-    Size find_row(const Byte* p, Size d, Size r, bool binary, Size found) {
+    // Where the events of block `d` begin at each column of the input row that output row `r` sees
+    // at step `t` through kernel row `ky`; null outside the image.
+    const std::uint32_t* starts(Size d, Size t, Size r, Size ky) const {
+        const Size y = s.y.input(r % s.y.out, ky);
+        if (y < 0 || y >= s.y.in) return nullptr;
+        const Size slot = slot_[place(t, r / s.y.out, y)];
+        return start_.data() + (d * rows_.size() + slot) * (s.x.in + 1);
+    }
+
+  private:
+    Size place(Size t, Size image, Size y) const {
+        return (t * images_ + image - first_image_) * s.y.in + y;
+    }
+
+    // Gives the input rows that the part sees consecutive numbers, their slots.
+    void number_rows(const Part& part) {
+        first_image_ = part.first / s.y.out;
+        images_ = (part.last - 1) / s.y.out + 1 - first_image_;
+        slot_.assign(s.steps * images_ * s.y.in, -1);
+        rows_.clear();
+        for (Size t = 0; t < s.steps; ++t)
+            for (Size r = part.first; r < part.last; ++r)
+                for (Size k = 0; k < s.y.kernel; ++k) {
+                    const Size image = r / s.y.out, y = s.y.input(r % s.y.out, k);
+                    if (y < 0 || y >= s.y.in) continue;
+                    Size& slot = slot_[place(t, image, y)];
+                    if (slot >= 0) continue;
+                    slot = rows_.size();
+                    rows_.push_back((t * s.images + image) * s.y.in + y);
+                }
+    }
+
+    Size find_row(const Byte* p, Size d, Size r, Size found) {
         const Size channels = std::min(depth, s.channels - d * depth);
-        std::uint32_t* starts = start.data() + (d * rows + r) * (s.x.in + 1);
+        std::uint32_t* starts = start_.data() + (d * rows_.size() + r) * (s.x.in + 1);
         for (Size x = 0; x < s.x.in; ++x) {
             starts[x] = found;
-            if (!seen[x]) continue;
-            const Byte* bytes = p + (seen_rows[r] * s.x.in + x) * s.channels + d * depth;
-            const Size end = found + find_events(bytes, channels, binary, x * depth, &at[found]);
-            if (!binary)
+            if (!seen_[x]) continue;
+            const Byte* bytes = p + (rows_[r] * s.x.in + x) * s.channels + d * depth;
+            const Size end = found + find_events(bytes, channels, binary_, x * depth, &at[found]);
+            if (!binary_)
                 for (Size e = found; e < end; ++e) value[e] = bytes[at[e] - x * depth];
             found = end;
         }
         starts[s.x.in] = found;
         return found;
     }
+
+    bool binary_;
+    Size first_image_ = 0, images_ = 0;
+    std::vector<std::uint32_t> start_;
+    std::vector<Size> slot_, rows_;  // slot of an input row, -1 if not seen; input row of a slot
+    std::vector<char> seen_;         // whether any window sees column x
 };
 
-// Adds to one row of the output tile what kernel row `ky` sees of one row of events, whose kernel
-// columns [k, k + columns) are `s.x.dilation` apart (1 where there is more than one).
+// Adds to one row of the output tile what kernel columns [k, k + columns) see of a row of events.
 template <class T, int N, bool kBinary>
 void add_row(const RowEvents& events, const std::uint32_t* starts, const T* weights, Size k,
              Size columns, T* tile) {
@@ -136,48 +165,55 @@ void add_row(const RowEvents& events, const std::uint32_t* starts, const T* weig
     }
 }
 
-// One block of outputs of a chunk of output rows.
+// Adds to the tile (steps, rows of the part, columns, width) of one block of outputs.
 template <class T, int N, bool kBinary>
-void add_rows(const RowEvents& events, const Weights<T, N>& weights, Size block, Size first,
-              Size last, T* tile) {
+void add_rows(const RowEvents& events, const Weights<T, N>& weights, Size block, const Part& part,
+              T* tile) {
+    constexpr Size width = Sums<T, N>::width;
     const Shape& s = events.s;
-    const Size columns = s.x.dilation == 1 ? s.x.kernel : 1, image = first / s.y.out;
-    for (Size d = 0; d < events.depths; ++d)
+    const Size columns = s.x.dilation == 1 ? s.x.kernel : 1, rows = part.last - part.first;
+    for (Size d = 0; d < weights.depths; ++d)
         for (Size ky = 0; ky < s.y.kernel; ++ky)
-            for (Size kx = 0; kx < s.x.kernel; kx += columns)
-                for (Size r = first; r < last; ++r) {
-                    const Size y = s.y.input(r % s.y.out, ky);
-                    if (y < 0 || y >= s.y.in) continue;
-                    const Size slot = events.slot[(r / s.y.out - image) * s.y.in + y];
-                    add_row<T, N, kBinary>(
-                        events, events.start.data() + (d * events.rows + slot) * (s.x.in + 1),
-                        weights.at(block, d, ky) + kx * events.depth * Sums<T, N>::width, kx,
-                        columns, tile + (r - first) * s.x.out * Sums<T, N>::width);
-                }
+            for (Size kx = 0; kx < s.x.kernel; kx += columns) {
+                const T* w = weights.at(block, d, ky) + kx * weights.depth * width;
+                for (Size t = 0; t < s.steps; ++t)
+                    for (Size r = part.first; r < part.last; ++r)
+                        if (const auto* starts = events.starts(d, t, r, ky))
+                            add_row<T, N, kBinary>(
+                                events, starts, w, kx, columns,
+                                tile + (t * rows + r - part.first) * s.x.out * width);
+            }
 }
 
-template <class T, int N, class Out>
-void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, const T* bias,
-              Out* y, bool binary, int threads) {
+// Rows of the output to a part, of all images of a step.
+Size rows_of_parts(const Shape& s) {
+    const Size wanted = s.steps == 1 ? kTilePixels : kStepPixels / s.steps;
+    return rows_of(wanted, s.x.out, s.steps * s.x.in * s.channels);
+}
+
+Size count_parts(const Shape& s) { return divide_up(s.images * s.y.out, rows_of_parts(s)); }
+
+// Calls begin(tile, part, first output), adds the convolution to the tile (steps, pixels, width)
+// and calls end(tile, part, first output), for every part and block of outputs.
+template <class T, int N, class Begin, class End>
+void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, bool binary,
+              int threads, const Begin& begin, const End& end) {
     constexpr Size width = Sums<T, N>::width;
     const Weights<T, N> weights(s, w, strides, threads);
-    const Size rows = s.images * s.y.out, step = rows_of(kTilePixels, s.x.out, s.x.in * s.channels);
+    const Size total = s.images * s.y.out, rows = rows_of_parts(s);
 #pragma omp parallel num_threads(threads)
     {
-        RowEvents events(s, weights.depth, weights.depths);
-        const Buffer<T> tile(step * s.x.out * width);
+        RowEvents events(s, weights.depth, binary);
+        const Buffer<T> tile(s.steps * rows * s.x.out * width);
 #pragma omp for schedule(dynamic)
-        for (Size first = 0; first < rows; first += step) {
-            const Size last = std::min(first + step, rows), pixels = (last - first) * s.x.out;
-            events.find(p, first, last, binary);
+        for (Size first = 0; first < total; first += rows) {
+            const Part part{first, std::min(first + rows, total), first / rows};
+            events.find(p, part);
             for (Size o = 0; o < s.outputs; o += width) {
-                const Size outputs = std::min(width, s.outputs - o);
-                for (Size e = 0; e < pixels * width; ++e)
-                    tile[e] = bias && e % width < outputs ? bias[o + e % width] : T(0);
-                (binary ? add_rows<T, N, true> : add_rows<T, N, false>)(
-                    events, weights, o / width, first, last, tile.get());
-                Out* to = y + first * s.x.out * s.outputs + o;
-                copy_rows<width>(tile.get(), width, to, s.outputs, outputs, pixels);
+                begin(tile.get(), part, o);
+                (binary ? add_rows<T, N, true> : add_rows<T, N, false>)(events, weights, o / width,
+                                                                        part, tile.get());
+                end(tile.get(), part, o);
             }
         }
     }

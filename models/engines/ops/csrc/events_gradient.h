@@ -10,7 +10,8 @@ namespace {
 
 // Measured with benchmarks/events.py.
 constexpr Size kGradPixels = 256;       // output pixels behind which events are sorted together
-constexpr Size kUnits = 32;             // parts of a gradient, shared among threads
+constexpr Size kUnits = 32;             // pieces of the work, shared among threads
+constexpr Size kGroupChannels = 128;    // fewest channels to a piece, if there are several
 constexpr Size kLargestTile = 1 << 16;  // pixels, which an Index counts
 
 // How one direction maps positions of the input to the output: input i, seen through kernel
@@ -49,11 +50,12 @@ struct Geometry {
           rows(rows_of(kGradPixels * s.y.stride, s.x.out, s.x.in * s.channels)) {
         // A tile is largest where each row is an image of its own.
         rows = std::min(rows, kLargestTile / ((y.reach(s.y.kernel - 1) + 2) * pitch));
-        chunks = divide_up(s.images * s.y.in, rows);
+        chunks = divide_up(input_rows(), rows);
     }
 
+    Size input_rows() const { return s.steps * s.images * s.y.in; }
     Size first_row(Size chunk) const { return chunk * rows; }
-    Size last_row(Size chunk) const { return std::min((chunk + 1) * rows, s.images * s.y.in); }
+    Size last_row(Size chunk) const { return std::min((chunk + 1) * rows, input_rows()); }
 
     std::vector<Band> bands(Size chunk) const {
         std::vector<Band> all;
@@ -176,15 +178,15 @@ class GradBlock {
         : g_(g), dy_(dy), o_(first_output), outputs_(std::min(width, g.s.outputs - first_output)),
           columns_(taps(g.x)) {}
 
-    // Adds what the events of a chunk contribute.
-    void add(Size chunk, const SortedEvents& events, T* grad) {
+    // Adds what the events of channels [first, last) of a chunk contribute.
+    void add(Size chunk, const SortedEvents& events, Size first, Size last, T* grad) {
         copy_tile(g_.bands(chunk));
         for (const Taps& group : columns_)
             for (Size ky = 0; ky < g_.s.y.kernel; ++ky)
                 (group.count == 3   ? &GradBlock::add_taps<3>
                  : group.count == 2 ? &GradBlock::add_taps<2>
                                     : &GradBlock::add_taps<1>)(
-                    *this, events, group, ky, grad + ky * g_.s.x.kernel * width);
+                    *this, events, group, ky, first, last, grad + ky * g_.s.x.kernel * width);
     }
 
   private:
@@ -192,7 +194,7 @@ class GradBlock {
     // each column at its distance.
     template <int K>
     static void add_taps(const GradBlock& block, const SortedEvents& events, const Taps& taps,
-                         Size ky, T* grad) {
+                         Size ky, Size first, Size last, T* grad) {
         const Geometry& g = block.g_;
         const Size phase = g.y.phase(ky) * g.s.x.stride + taps.phase;
         const std::uint32_t* start = events.start.data() + phase * g.s.channels;
@@ -202,7 +204,9 @@ class GradBlock {
             column[k] = taps.column[k] * width;
             back[k] = g.x.reach(taps.column[k]) * width;
         }
-        for (Size c = 0; c < g.s.channels; ++c, grad += g.s.y.kernel * g.s.x.kernel * width) {
+        const Size distance = g.s.y.kernel * g.s.x.kernel * width;
+        grad += first * distance;
+        for (Size c = first; c < last; ++c, grad += distance) {
             if (start[c] == start[c + 1]) continue;
             Sums<T, width / Register<T>::lanes> sums[K];
             for (int k = 0; k < K; ++k) sums[k].load(grad + column[k]);
@@ -268,7 +272,8 @@ void weight_grad(const Shape& s, const Byte* p, const In* dy, T* dw, const Size*
     constexpr Size width = kGradWidth<T>;
     const Geometry g(s);
     const Size blocks = divide_up(s.outputs, width), taps = s.y.kernel * s.x.kernel;
-    const Size parts = std::max<Size>(1, std::min(g.chunks, kUnits / blocks));
+    const Size groups = std::max<Size>(1, std::min(s.channels / kGroupChannels, kUnits / blocks));
+    const Size parts = std::max<Size>(1, std::min(g.chunks, kUnits / (blocks * groups)));
     const Size size = s.channels * taps * width;
     const Buffer<T> partial(parts * blocks * size);
     std::vector<SortedEvents> events(g.chunks);
@@ -278,13 +283,15 @@ void weight_grad(const Shape& s, const Byte* p, const In* dy, T* dw, const Size*
 #pragma omp for schedule(dynamic)
         for (Size k = 0; k < g.chunks; ++k) sorter.sort(k, events[k]);
 #pragma omp for schedule(dynamic)
-        for (Size unit = 0; unit < parts * blocks; ++unit) {
-            const Size part = unit / blocks;
-            T* const grad = partial.get() + unit * size;
-            std::fill(grad, grad + size, T(0));
-            GradBlock<T, kBinary, In> block(g, dy, unit % blocks * width);
+        for (Size unit = 0; unit < parts * blocks * groups; ++unit) {
+            const Size part = unit / groups / blocks, group = unit % groups;
+            const Size first = s.channels * group / groups;
+            const Size last = s.channels * (group + 1) / groups;
+            T* const grad = partial.get() + unit / groups * size;
+            std::fill(grad + first * taps * width, grad + last * taps * width, T(0));
+            GradBlock<T, kBinary, In> block(g, dy, unit / groups % blocks * width);
             for (Size k = g.chunks * part / parts; k < g.chunks * (part + 1) / parts; ++k)
-                block.add(k, events[k], grad);
+                block.add(k, events[k], first, last, grad);
         }
 #pragma omp for schedule(static)
         for (Size o = 0; o < s.outputs; o += width)

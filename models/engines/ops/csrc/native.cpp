@@ -6,19 +6,12 @@
 // once, in runs of kilobytes. (One loop over neurons with T loads each, which torch.compile
 // generates, touches T pages at the same offset; in bf16 it takes 2.8 times as long, see native.py.)
 
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
-#include "numbers.h"
+#include "neuron.h"
 
 namespace {
-
-template <class T>
-constexpr T kSpike = 1;
-template <>
-constexpr bf16 kSpike<bf16> = 0x3f80;
 
 constexpr Size kBlock = 2048;  // neurons; a few arrays of so many floats lie in the first cache
 
@@ -35,21 +28,26 @@ std::vector<float> repeated(const float* values, Size channels, float otherwise)
     return all;
 }
 
-// body(first, length) for every block of `total` neurons, over torch's threads.
+// body(first, length, part) for every block of `total` neurons, over torch's threads. The parts do
+// not depend on the number of threads.
+constexpr Size kParts = 256;
+
 template <class Body>
 void for_blocks(Size total, Size channels, const Body& body) {
     const Size length = block_length(channels);
-    const Size blocks = (total + length - 1) / length;
+    const Size blocks = (total + length - 1) / length, parts = std::min(blocks, kParts);
 #pragma omp for schedule(static)
-    for (Size b = 0; b < blocks; ++b) body(b * length, std::min(length, total - b * length));
+    for (Size part = 0; part < parts; ++part)
+        for (Size b = blocks * part / parts; b < blocks * (part + 1) / parts; ++b)
+            body(b * length, std::min(length, total - b * length), part);
 }
 
-// Sums per channel, by thread first and then in thread order, so that they are reproducible.
+// Sums per channel, by part first and then in their order.
 class ChannelSums {
   public:
-    ChannelSums(Size channels, int threads) : channels_(channels), sums_(channels * threads) {}
+    explicit ChannelSums(Size channels) : channels_(channels), sums_(channels * kParts) {}
 
-    double* of_thread(int thread) { return sums_.data() + channels_ * thread; }
+    double* of_part(Size part) { return sums_.data() + channels_ * part; }
 
     double total(Size channel) const {
         double sum = 0;
@@ -60,13 +58,6 @@ class ChannelSums {
   private:
     Size channels_;
     std::vector<double> sums_;
-};
-
-struct Neuron {
-    Size timesteps;
-    float decay, gain, threshold, Vth, ceiling;  // fires at threshold = alpha * Vth
-    bool perfect;                                // decay = gain = 1: u + z
-    bool closed;                                 // both ends of [0, ceiling] count as inside
 };
 
 // BatchNorm, none if slope is null: z = slope * y + offset, yh = (y - mean) * inv_std.
@@ -83,36 +74,6 @@ struct Left {  // outputs of a neuron layer (reference.Folded); all but the spik
     std::uint8_t *inside, *above;
 };
 
-// u <- decay * u + gain * z,  z = slope * y + shift
-template <class T>
-void integrate(float* __restrict u, const T* __restrict y, const float* __restrict slope,
-               const float* __restrict shift, const Neuron& d, Size length) {
-    if (d.perfect) {
-#pragma omp simd
-        for (Size e = 0; e < length; ++e) u[e] = u[e] + (load(y[e]) * slope[e] + shift[e]);
-    } else {
-        const float decay = d.decay, gain = d.gain;
-#pragma omp simd
-        for (Size e = 0; e < length; ++e)
-            u[e] = decay * u[e] + gain * (load(y[e]) * slope[e] + shift[e]);
-    }
-}
-
-// s = 1[u >= threshold],  u <- u - Vth there
-template <class T>
-void fire(float* __restrict u, T* __restrict spikes, std::int32_t* __restrict count,
-          const Neuron& d, Size length) {
-    const float threshold = d.threshold, Vth = d.Vth;
-#pragma omp simd
-    for (Size e = 0; e < length; ++e) {
-        const float before = u[e];
-        const bool fired = before >= threshold;
-        spikes[e] = fired ? kSpike<T> : T(0);
-        count[e] += fired ? 1 : 0;
-        u[e] = fired ? before - Vth : before;
-    }
-}
-
 template <class T>
 void accumulate(float* __restrict total, const T* __restrict y, float weight, Size length) {
 #pragma omp simd
@@ -123,7 +84,7 @@ void accumulate(float* __restrict total, const T* __restrict y, float weight, Si
 // step; the spikes of any other may overwrite it.
 template <class In, class Spike, class Out>
 void fold(const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,
-          const Neuron& d, const Affine& bn, const Left<Spike, Out>& left, int threads) {
+          const Neuron<float>& d, const Affine& bn, const Left<Spike, Out>& left, int threads) {
     const Size total = M * C, block = block_length(C);
     const bool is_static = steps == 1, wants = left.inside != nullptr;
     const bool sums_u = wants && !is_static && !centre, sums_v = wants && !is_static && weights;
@@ -133,7 +94,7 @@ void fold(const In* y, const float* centre, const float* weights, Size steps, Si
         const auto mean = repeated(bn.mean, C, 0.0f), inv_std = repeated(bn.inv_std, C, 1.0f);
         std::vector<float> u(block), shift(block), total_u(block), total_v(block);
         std::vector<std::int32_t> count(block);
-        for_blocks(total, C, [&](Size first, Size length) {
+        for_blocks(total, C, [&](Size first, Size length, Size) {
             std::fill(u.begin(), u.end(), 0.0f);
             std::fill(total_u.begin(), total_u.end(), 0.0f);
             std::fill(total_v.begin(), total_v.end(), 0.0f);
@@ -146,7 +107,7 @@ void fold(const In* y, const float* centre, const float* weights, Size steps, Si
                 integrate(u.data(), in, slope.data(), shift.data(), d, length);
                 if (sums_u) accumulate(total_u.data(), in, 1.0f, length);
                 if (sums_v) accumulate(total_v.data(), in, weights[t], length);
-                fire(u.data(), out, count.data(), d, length);  // comes last because `out` may be `in`
+                fire<true>(u.data(), out, count.data(), d, length);  // last: `out` may be `in`
             }
             if (!wants) return;
             for (Size e = 0; e < length; ++e) {
@@ -177,14 +138,12 @@ template <class T>
 void statistics(T* y, float* time_mean, float* mean, float* var, Size steps, Size M, Size C,
                 bool centres, int threads) {
     const Size total = M * C, block = block_length(C);
-    ChannelSums sums(C, threads), squares(C, threads), spread(C, threads);
+    ChannelSums sums(C), squares(C), spread(C);
 #pragma omp parallel num_threads(threads)
     {
-        const int thread = omp_get_thread_num();
-        double *s = sums.of_thread(thread), *q = squares.of_thread(thread);
-        double* w = spread.of_thread(thread);
         std::vector<float> m(block), within(block);
-        for_blocks(total, C, [&](Size first, Size length) {
+        for_blocks(total, C, [&](Size first, Size length, Size part) {
+            double *s = sums.of_part(part), *q = squares.of_part(part), *w = spread.of_part(part);
             std::fill(m.begin(), m.end(), 0.0f);
             std::fill(within.begin(), within.end(), 0.0f);
             for (Size t = 0; t < steps; ++t) {
@@ -230,7 +189,7 @@ void add(T* y, const A* a, const float* scale, Size scales, const float* shift, 
     {
         auto by = repeated(scales == C ? scale : nullptr, C, scale[0]);
         const auto plus = repeated(shift, C, 0.0f);
-        for_blocks(rows * C, C, [&](Size first, Size length) {
+        for_blocks(rows * C, C, [&](Size first, Size length, Size) {
             T* to = y + first;
             const A* from = a + first;
             if (shift) {
@@ -256,11 +215,11 @@ void recode(const From* from, To* to, Size length, int threads) {
 // <<y * q>> per channel over all rows.
 template <class T>
 void covariance(const T* y, const T* q, float* result, Size rows, Size C, int threads) {
-    ChannelSums sums(C, threads);
+    ChannelSums sums(C);
 #pragma omp parallel num_threads(threads)
     {
-        double* s = sums.of_thread(omp_get_thread_num());
-        for_blocks(rows * C, C, [&](Size first, Size length) {
+        for_blocks(rows * C, C, [&](Size first, Size length, Size part) {
+            double* s = sums.of_part(part);
             for (Size r = first; r < first + length; r += C)
                 for (Size c = 0; c < C; ++c) s[c] += double(load(y[r + c]) * load(q[r + c]));
         });
@@ -270,14 +229,14 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
 
 }  // namespace
 
-#define EXPORT_FOLD(In, in, Spike, spike, Out, out)                                                \
+#define EXPORT_FOLD(In, in, Spike, spike, Out, out)                                               \
     extern "C" void fold_##in##_##spike##_##out(                                                  \
         const In* y, const float* centre, const float* weights, Size steps, Size M, Size C,       \
         Size timesteps, float decay, float gain, float threshold, float Vth, float ceiling,       \
         bool perfect, bool closed, const float* mean, const float* inv_std, const float* slope,   \
         const float* offset, Spike* spikes, std::uint8_t* count8, std::int16_t* count16,          \
         Out* mean_u, Out* mean_v, std::uint8_t* inside, std::uint8_t* above, int threads) {       \
-        const Neuron d{timesteps, decay, gain, threshold, Vth, ceiling, perfect, closed};         \
+        const Neuron<float> d{timesteps, decay, gain, threshold, Vth, ceiling, perfect, closed};  \
         fold<In, Spike, Out>(y, centre, weights, steps, M, C, d, {mean, inv_std, slope, offset},  \
                              {spikes, count8, count16, mean_u, mean_v, inside, above}, threads);  \
     }

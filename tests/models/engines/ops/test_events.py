@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.engines.ops import events, native_build
-from models.engines.ops.events import Options
+from models import NeuronSetting
+from models.dynamics import Dynamics
+from models.engines.ops import events, native_build, reference
+from models.engines.ops.events import Current, Options
 from models.engines.ops.native_build import CompilerError
+from models.engines.ops.reference import Affine
 
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"
@@ -96,12 +99,102 @@ def test_the_number_of_threads_changes_nothing() -> None:
     try:
         for n in (1, 2, 5):
             torch.set_num_threads(n)
-            y = events.conv2d(p, weight, None, options, binary=True)
-            results.append((y, events.conv2d_weight(p, weight.shape, y, options, binary=True)))
+            current = Current(p, weight, None, options, True, steps=3)
+            y, statistics = events.compute_with_statistics(current, centre=True)
+            dw = events.conv2d_weight(p, weight.shape, y, options, binary=True)
+            results.append((y, *statistics, dw))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
+
+
+TERMS = ("alone", "after a current", "with a residual", "with bits", "with all")
+
+
+def currents(terms: str, dtype: torch.dtype, outputs: int = 72) -> tuple[Current, Tensor]:
+    """Return a current of three steps with these terms, and it from torch's operations."""
+    g = torch.Generator().manual_seed(7)
+    p = (torch.rand(6, 70, 9, 11, generator=g) < 0.1).to(torch.uint8)
+    p = p.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(outputs, 70, 3, 3, generator=g, dtype=dtype)
+    bias = torch.randn(outputs, generator=g, dtype=dtype)
+    options = Options((2, 1), (1, 1))
+    expected = events.conv2d_dense(p, weight, bias, options)
+    current = Current(p, weight, bias, options, binary=True, steps=3)
+    if terms in ("after a current", "with all"):
+        y = torch.randn(expected.shape, generator=g, dtype=dtype)
+        expected = expected + y
+        current = current._replace(y=y.contiguous(memory_format=torch.channels_last))
+    if terms in ("with a residual", "with bits", "with all"):
+        spikes = (torch.rand(expected.shape, generator=g) < 0.2).to(torch.uint8)
+        expected = expected + 0.7 * spikes.to(dtype)
+        spikes = spikes.contiguous(memory_format=torch.channels_last)
+        spikes = spikes if terms == "with a residual" else events.pack_bits(spikes)
+        current = current._replace(residual=spikes, amplitude=0.7)
+    return current, expected
+
+
+def rows(a: Tensor) -> Tensor:
+    return a.movedim(1, -1).reshape(3, -1, a.shape[1])
+
+
+@pytest.mark.parametrize("terms", TERMS)
+def test_terms_of_a_current(terms: str) -> None:
+    current, expected = currents(terms, torch.float64)
+    assert_close(events.compute(current), expected)
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("centre", [True, False])
+def test_statistics_of_a_current(terms: str, centre: bool) -> None:
+    current, expected = currents(terms, torch.float64)
+    y, statistics = events.compute_with_statistics(current, centre)
+    reference_y = rows(expected).clone()
+    reference_statistics = reference.statistics_(reference_y, centre)
+    assert_close(rows(y), reference_y)
+    assert_close(statistics.mean, reference_statistics.mean)
+    assert_close(statistics.var, reference_statistics.var)
+    assert (statistics.time_mean is None) == (not centre)
+    if centre:
+        assert_close(statistics.time_mean, reference_statistics.time_mean)
+
+
+DYNAMICS = (Dynamics.integrate_and_fire, Dynamics.leaky_integrate_and_fire)
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("make", DYNAMICS, ids=("if", "lif"))
+@pytest.mark.parametrize("normalised", [True, False])
+def test_spikes_of_a_current_that_is_never_in_memory(terms: str, make, normalised: bool) -> None:
+    current, expected = currents(terms, torch.float64)
+    d = make(NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25))
+    Vth = torch.tensor(0.5, dtype=torch.float64)
+    g = torch.Generator().manual_seed(1)
+    affine = Affine(*torch.rand(4, 72, generator=g, dtype=torch.float64)) if normalised else None
+    spikes = events.fire(current, affine, Vth, d)
+    wanted = reference.spikes(rows(expected), affine, Vth, d, torch.uint8)
+    assert spikes.dtype == torch.uint8 and torch.equal(rows(spikes), wanted)
+    assert 0 < wanted.float().mean() < 1
+
+
+@pytest.mark.parametrize("outputs", [5, 64, 72])
+def test_float32_spikes_are_those_of_the_current_in_memory(outputs: int) -> None:
+    current, _ = currents("alone", torch.float32, outputs)
+    d = Dynamics.leaky_integrate_and_fire(NeuronSetting(timesteps=3, Vth=0.5, delta_t=0.25))
+    Vth = torch.tensor(0.5)
+    affine = Affine(*torch.rand(4, outputs, generator=torch.Generator().manual_seed(1)))
+    y = rows(events.compute(current))
+    spikes = events.fire(current, affine, Vth, d)
+    assert torch.equal(rows(spikes), reference.spikes(y, affine, Vth, d, torch.uint8))
+
+
+def test_rates_are_counted_in_whole_or_in_a_sample() -> None:
+    p = torch.zeros(100, 64, 40, 20, dtype=torch.uint8)
+    p[::2] = 3
+    assert events.event_rate(p[:5]) == pytest.approx(0.6)
+    assert events.event_rate(p) == pytest.approx(0.5, abs=0.05)
+    assert events.event_rate(p[:0]) == 0.0
 
 
 def test_integers_that_are_zeros_and_ones_equal_binary() -> None:

@@ -32,10 +32,11 @@ def fresh(monkeypatch, tmp_path):
 
 @needs_compiler
 def test_a_compiler_that_miscomputes_is_refused(tmp_path, monkeypatch) -> None:
-    wrong = tmp_path / "wrong.cpp"
-    shutil.copy(native.SOURCE.with_name("numbers.h"), tmp_path)
-    wrong.write_text(native.SOURCE.read_text().replace("before >= threshold", "before < threshold"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
+    folder = tmp_path / "csrc"
+    shutil.copytree(native.SOURCE.parent, folder)
+    header = folder / "neuron.h"
+    header.write_text(header.read_text().replace("before >= threshold", "before < threshold"))
+    monkeypatch.setattr(native, "SOURCE", folder / "native.cpp")
     with pytest.raises(CompilerError, match="other spikes than torch"):
         native.verify()
 
