@@ -32,8 +32,8 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
-from models.engines.ops import events  # noqa: E402
-from models.engines.ops.events import Options  # noqa: E402
+from models.engines.ops.sparse import events  # noqa: E402
+from models.engines.ops.sparse.events import Options  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

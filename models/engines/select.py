@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from models.engines.folded import FoldedEngine
-from models.engines.ops import dropout_mask, events
+from models.engines.ops import dropout_mask
 from models.engines.ops.dispatch import CompilerError, Kernels, compiled
 from models.engines.ops.dropout_mask import MaskSource
-from models.engines.ops.event_driven import ALWAYS, Crossings, crossings_here
+from models.engines.ops.sparse import events
+from models.engines.ops.sparse.event_driven import ALWAYS, Crossings, crossings_here
 from models.engines.ops.sync_batch_norm import all_reduce_sum, local
 from models.engines.unrolled import UnrolledEngine
 

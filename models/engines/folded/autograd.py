@@ -21,9 +21,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
-from models.engines.ops import event_driven, events
-from models.engines.ops.event_driven import Crossings
 from models.engines.ops.linear import Conv2d, Linear
+from models.engines.ops.sparse import event_driven, events
+from models.engines.ops.sparse.event_driven import Crossings
 from models.engines.ops.sync_batch_norm import Reduction
 
 

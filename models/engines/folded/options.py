@@ -8,8 +8,8 @@ import torch
 
 from models.engines.ops.dispatch import Kernels
 from models.engines.ops.dropout_mask import MaskSource, draw_mask
-from models.engines.ops.event_driven import Crossings
-from models.engines.ops.scratch import Scratch
+from models.engines.ops.sparse.event_driven import Crossings
+from models.engines.ops.sparse.scratch import Scratch
 from models.engines.ops.sync_batch_norm import Reduction, local
 
 

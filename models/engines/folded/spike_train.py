@@ -16,11 +16,12 @@ from torch import Tensor
 from models.dynamics import accumulator
 from models.engines.folded.autograd import rows, unrows
 from models.engines.folded.options import FoldedOptions
-from models.engines.ops import event_driven, events, sync_batch_norm
+from models.engines.ops import sync_batch_norm
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.reference import Affine, Statistics
-from models.engines.ops.scratch import Scratch
-from models.engines.ops.spike_bits import SpikeBits
+from models.engines.ops.sparse import event_driven, events
+from models.engines.ops.sparse.scratch import Scratch
+from models.engines.ops.sparse.spike_bits import SpikeBits
 from models.engines.ops.sync_batch_norm import Reduction
 
 LinearMap = Callable[[Tensor], Tensor]

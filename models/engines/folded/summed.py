@@ -14,10 +14,10 @@ from models.dynamics import Dynamics, accumulator
 from models.engines.folded.autograd import Means, rows, unrows
 from models.engines.folded.options import FoldedOptions
 from models.engines.folded.spike_train import Branch, Norm, SpikeTrain
-from models.engines.ops import events
 from models.engines.ops.reference import Affine
-from models.engines.ops.scratch import Scratch
-from models.engines.ops.spike_bits import SpikeBits
+from models.engines.ops.sparse import events
+from models.engines.ops.sparse.scratch import Scratch
+from models.engines.ops.sparse.spike_bits import SpikeBits
 
 
 @dataclass

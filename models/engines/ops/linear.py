@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad as conv_grad
 
-from models.engines.ops.events import Options
+from models.engines.ops.sparse.events import Options
 
 # Limit on the patches that are in memory at a time: 32 MiB in bf16.
 PATCH_ELEMENTS = 1 << 24

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from models.engines import select
-from models.engines.ops import event_driven
 from models.engines.ops.dispatch import CompilerError, Kernels
-from models.engines.ops.event_driven import Crossings, crossings_here
+from models.engines.ops.sparse import event_driven
+from models.engines.ops.sparse.event_driven import Crossings, crossings_here
 from models.engines.select import COMPILE_PAYS, ENGINES, choose
 from models.engines.unrolled import UnrolledEngine
 

@@ -83,7 +83,7 @@ def test_a_neuron_layer() -> None:
     expected = torch.autograd.grad(layer(z), (z, layer.Vth), g)
     inside, above = (x >= 0) & (x <= layer.Vth), x > layer.Vth
     (u,) = leaves(SHAPE)
-    s = grad.Fire.apply(layer.Vth, rows(inside), rows(above), d, SHAPE, u)
+    s = grad.Fire.apply(layer.Vth, rows(inside), rows(above), d, SHAPE, False, u)
     torch.testing.assert_close(torch.autograd.grad(s, (u, layer.Vth), g), expected)
 
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from models import IFNeuron, LIFNeuron, NeuronSetting
 from models.engines.folded import FoldedEngine
-from models.engines.ops import events, native_build
+from models.engines.ops import native_build
 from models.engines.ops.dispatch import Kernels
-from models.engines.ops.event_driven import ALWAYS, Crossings
 from models.engines.ops.linear import Conv2d
+from models.engines.ops.sparse import events
+from models.engines.ops.sparse.event_driven import ALWAYS, Crossings
 from tests.models.networks import SPIKING, assert_equal_steps, distance, images, network, step
 
 pytestmark = pytest.mark.skipif(

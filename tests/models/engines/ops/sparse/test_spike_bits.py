@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.engines.ops import native_build
-from models.engines.ops.spike_bits import SpikeBits
+from models.engines.ops.sparse.spike_bits import SpikeBits
 
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"

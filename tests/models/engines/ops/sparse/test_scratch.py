@@ -2,7 +2,7 @@
 
 import torch
 
-from models.engines.ops.scratch import Scratch
+from models.engines.ops.sparse.scratch import Scratch
 
 
 def test_the_buffer_is_used_again_and_grows() -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from models import NeuronSetting
 from models.dynamics import Dynamics
-from models.engines.ops import events, native_build, reference
-from models.engines.ops.events import Current, Options
+from models.engines.ops import native_build, reference
 from models.engines.ops.native_build import CompilerError
 from models.engines.ops.reference import Affine
+from models.engines.ops.sparse import events
+from models.engines.ops.sparse.events import Current, Options
 
 pytestmark = pytest.mark.skipif(
     not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"

@@ -22,9 +22,9 @@ from models.dynamics import Dynamics, accumulator
 from models.engines.ops import native_build
 from models.engines.ops.native_build import CompilerError
 from models.engines.ops.reference import Affine, Statistics
-from models.engines.ops.scratch import Scratch
+from models.engines.ops.sparse.scratch import Scratch
 
-SOURCE = Path(__file__).with_name("csrc") / "events.cpp"
+SOURCE = Path(__file__).parents[1] / "csrc" / "events.cpp"
 
 _POINTER, _SIZE, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _BOOL, _INT = ctypes.c_bool, ctypes.c_int

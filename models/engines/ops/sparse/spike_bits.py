@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.engines.ops import events
+from models.engines.ops.sparse import events
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.engines.ops import events
-from models.engines.ops.events import Current
 from models.engines.ops.linear import Conv2d, Linear, has_tiles
-from models.engines.ops.scratch import Scratch
+from models.engines.ops.sparse import events
+from models.engines.ops.sparse.events import Current
+from models.engines.ops.sparse.scratch import Scratch
 
 
 @dataclass(frozen=True)
