@@ -13,6 +13,7 @@ from models import NeuronSetting, SpikingNetwork, create_model, list_models
 from models.user_networks import build_on_meta, check_forward, import_networks
 from utils.datasets.loader import Batching
 from utils.distributed.world import World
+from utils.optimization.schedule import Schedule
 from utils.runs import resume
 from utils.runs.checkpoint_keys import IMAGENET_KEYS
 from utils.runs.paths import RunFiles, run_files
@@ -27,7 +28,6 @@ from utils.training.flags import (
     adopt_checkpoint,
     read_flags,
 )
-from utils.training.schedule import Schedule
 
 SPIKING, CALIBRATION = "preresnet_snn.", "preresnet_cal_Vth."
 

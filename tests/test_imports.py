@@ -19,7 +19,8 @@ NETWORK = ENGINES | {"models.engines.select", "models.neuron", "models.network"}
 ZOO = {"models.preresnet", "models.preresnet_imagenet", "models.vgg"}
 LIBRARY = {"models.functional", "models.thresholds", "models.recording", "models.export"}
 MODELS = NETWORK | ZOO | LIBRARY | {"models"}
-UTILS = SERVICES | {"utils.events", "utils.runs", "utils.training", "utils.analysis"}
+TRAINING = {"utils.optimization", "utils.training"}
+UTILS = SERVICES | TRAINING | {"utils.events", "utils.runs", "utils.analysis"}
 # What each layer may import, itself aside. A module belongs to the layer with the longest name that
 # begins its own.
 LAYERS = {
@@ -45,7 +46,8 @@ LAYERS = {
     "utils.datasets": SYSTEM,
     "utils.events": SERVICES,
     "utils.runs": SERVICES,
-    "utils.training": SERVICES | {"utils.runs"},
+    "utils.optimization": SYSTEM,
+    "utils.training": SERVICES | {"utils.runs", "utils.optimization"},
     "utils.analysis": UTILS - {"utils.analysis"},
     # Programs, run with `python -m`: nothing imports them.
     "utils": MODELS | UTILS | {"cifar", "imagenet"},

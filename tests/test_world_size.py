@@ -21,7 +21,8 @@ from utils.datasets.sharding import test_spans as spans_of_test
 from utils.datasets.sharding import train_spans
 from utils.distributed.launch_env import join
 from utils.distributed.world import World
-from utils.training import loop, optimizer
+from utils.optimization import optimizer
+from utils.training import loop
 from utils.training.hooks import StepHooks
 from utils.training.progress import Bar
 from utils.training.state import TrainState

@@ -22,11 +22,11 @@ from models.engines.select import ENGINES, PRECISIONS
 from models.network import Network, SpikingNetwork
 from models.user_networks import build_on_meta, import_networks
 from utils.device.step_memory import LEAST, count_evaluation, count_training_step, largest_batch
+from utils.optimization import optimizer
 from utils.system.entry import run
 from utils.system.errors import UserError, flag_errors
 from utils.system.flags import above, at_least
 from utils.system.text import print_line
-from utils.training import optimizer
 
 GIB = 2**30
 USABLE = 0.9  # of the memory: the rest goes to fragments and to the libraries

@@ -6,9 +6,9 @@ import torch
 from models import NeuronSetting, create_model
 from tests import golden_numbers as golden
 from utils.distributed.world import World
+from utils.optimization import optimizer
 from utils.runs import checkpoint
 from utils.runs.checkpoint_keys import IMAGENET_KEYS
-from utils.training import optimizer
 from utils.training.state import TrainState
 
 WORLD = World(torch.device("cpu"))

@@ -12,8 +12,9 @@ from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_if, tiny_lif
 from tests.models.networks import assert_equal_steps, distance, images, network, step
 from utils.distributed.world import World
+from utils.optimization import optimizer
 from utils.system.signals import Signals
-from utils.training import loop, optimizer
+from utils.training import loop
 from utils.training.hooks import RunHooks
 from utils.training.state import TrainState
 

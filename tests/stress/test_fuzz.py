@@ -27,10 +27,10 @@ from utils.events.aedat2 import encode_aedat2
 from utils.events.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
 from utils.events.frames import to_frames
 from utils.events.reader import read_events
+from utils.optimization import optimizer
 from utils.runs import checkpoint
 from utils.system import random_state
 from utils.system.errors import UserError
-from utils.training import optimizer
 from utils.training.state import TrainState
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))

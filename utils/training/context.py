@@ -12,15 +12,15 @@ from torch import nn, optim
 
 from utils.datasets.loader import Batching, Data
 from utils.distributed.world import World
+from utils.optimization import optimizer
+from utils.optimization.schedule import Schedule
 from utils.runs.checkpoint_keys import CIFAR_KEYS, CheckpointKeys
 from utils.runs.paths import RunFiles
 from utils.runs.record import versions
 from utils.runs.resume import Resumed
 from utils.system.determinism import make_deterministic
 from utils.system.errors import UserError
-from utils.training import optimizer
 from utils.training.flags import DistributedFlags, EngineFlags, TrainingFlags
-from utils.training.schedule import Schedule
 
 FORMAT = 1
 

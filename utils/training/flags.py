@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from utils.distributed.world import COMPRESSIONS, TIMEOUT
+from utils.optimization.optimizer import NAMES as OPTIMIZERS
 from utils.runs.checkpoint_keys import CheckpointContent, CheckpointKeys
 from utils.system.flags import above, at_least, bounded, fraction, one_of
-from utils.training.optimizer import NAMES as OPTIMIZERS
 
 Flags = TypeVar("Flags")
 

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from utils.datasets.loader import Data
 from utils.distributed.world import World
+from utils.optimization.optimizer import set_learning_rate
+from utils.optimization.schedule import Schedule
 from utils.system.errors import UserError
 from utils.training.hooks import StepHooks
 from utils.training.metrics import EpochResult, Meter, Scores
-from utils.training.optimizer import set_learning_rate
 from utils.training.progress import Bar, BarFactory, RunClock
-from utils.training.schedule import Schedule
 from utils.training.state import TrainState
 
 _DIVERGED = (

@@ -9,11 +9,11 @@ import torch
 from torch import nn, optim
 
 from utils.distributed.world import World, running_statistics
+from utils.optimization import optimizer
 from utils.runs import checkpoint
 from utils.runs.checkpoint_keys import CIFAR_KEYS, CheckpointContent, CheckpointKeys
 from utils.system import random_state
 from utils.system.errors import UserError, first_line
-from utils.training import optimizer
 from utils.training.metrics import Meter
 
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -8,7 +8,7 @@ from models import NeuronSetting, create_model
 from models.engines import select
 from utils.device import step_memory
 from utils.device.step_memory import GRANULE, copy_to_meta, largest_batch
-from utils.training import optimizer
+from utils.optimization import optimizer
 
 WAYS = {
     "folded-fp32": {"engine": "folded", "precision": "fp32", "compile": "off"},

@@ -5,13 +5,14 @@ import torch
 
 from tests.utils.stand_ins import Loader, Net
 from utils.distributed.world import World
+from utils.optimization import optimizer
+from utils.optimization.schedule import Schedule
 from utils.system import random_state
 from utils.system.errors import UserError
 from utils.system.signals import Signals
-from utils.training import loop, optimizer
+from utils.training import loop
 from utils.training.hooks import RunHooks
 from utils.training.progress import Bar
-from utils.training.schedule import Schedule
 from utils.training.state import TrainState
 from utils.training.step_guard import RejectedStep
 

@@ -7,12 +7,13 @@ from torch.nn import functional as F
 
 from tests.utils.stand_ins import Loader, Net
 from utils.distributed.world import World
+from utils.optimization import optimizer
+from utils.optimization.schedule import Schedule
 from utils.system import random_state
 from utils.system.errors import UserError
-from utils.training import loop, optimizer
+from utils.training import loop
 from utils.training.hooks import StepHooks
 from utils.training.progress import Bar
-from utils.training.schedule import Schedule
 from utils.training.state import TrainState
 
 WORLD = World(torch.device("cpu"))

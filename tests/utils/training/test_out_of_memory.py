@@ -7,7 +7,8 @@ import torch
 from models import NeuronSetting
 from models.engines import select
 from tests.cifar.tiny_net import tiny_lif
-from utils.training import optimizer, out_of_memory
+from utils.optimization import optimizer
+from utils.training import out_of_memory
 from utils.training.out_of_memory import GIB, hint
 
 

@@ -9,8 +9,9 @@ import torch
 
 from tests.utils.stand_ins import Net
 from utils.distributed.world import World
+from utils.optimization import optimizer
 from utils.system.signals import Signals
-from utils.training import loop, optimizer, step_guard
+from utils.training import loop, step_guard
 from utils.training.hooks import RunHooks
 from utils.training.metrics import Meter
 from utils.training.state import TrainState

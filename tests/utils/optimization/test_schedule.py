@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from utils.training.schedule import Schedule
+from utils.optimization.schedule import Schedule
 
 
 def test_is_half_a_cosine_over_the_epochs():

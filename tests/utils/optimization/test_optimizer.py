@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from utils.optimization import optimizer
 from utils.system.errors import UserError
-from utils.training import optimizer
 
 SETTINGS = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
 
