@@ -110,20 +110,21 @@ class SpikingNetwork(Network):
         Raises `TypeError` where it does not begin with `present` and end with `readout`.
         """
         self._presented = self._read_out = False
+        output = cause = None
         try:
             output = super().run(forward, images)
         except Exception as error:
-            if not self._presented:  # the error is likely to follow from that
-                raise TypeError(self._broken("begin with x = self.present(images)")) from error
-            raise
+            if self._presented:
+                raise
+            cause = error  # is likely to follow from a missing `present`
         if not self._presented:
-            raise TypeError(self._broken("begin with x = self.present(images)"))
+            raise self._broken("begin with x = self.present(images)") from cause
         if not self._read_out or not isinstance(output, Tensor):
-            raise TypeError(self._broken("end with return self.readout(x)"))
+            raise self._broken("end with return self.readout(x)")
         return output
 
-    def _broken(self, rule: str) -> str:
-        return f"forward of {type(self).__name__} must {rule}"
+    def _broken(self, rule: str) -> TypeError:
+        return TypeError(f"forward of {type(self).__name__} must {rule}")
 
     def present(self, images: Tensor) -> Tensor | SpikeTrain:
         """Return the input spike train.
