@@ -141,7 +141,8 @@ class SpikeTrain(Deferred):
             T = self.options.timesteps
             steps = self.values.unflatten(0, (1 if self.static else T, -1))
             total = _sum(steps, accumulator(steps.dtype))
-            self.known_total = (total * T if self.static else total).to(steps.dtype)
+            dtype = self.options.count_dtype(self.compute, T) if self.binary else self.compute
+            self.known_total = (total * T if self.static else total).to(dtype)
         return self.known_total
 
     def scaled(self) -> Tensor:
@@ -356,6 +357,7 @@ class Current(Deferred):
 
     def terms(self) -> list[Branch]:
         """Return the branches as terms of a larger sum; a BatchNorm becomes its branch's own."""
+        self._check_unused()
         if self.norm is None:
             return self.branches
         if len(self.branches) != 1 or self.branches[0].linear is None:
@@ -371,14 +373,17 @@ class Current(Deferred):
         Spike trains can then be freed while the branches are summed. Raises `RuntimeError` the
         second time.
         """
+        self._check_unused()
+        branches = sorted(self.branches, key=lambda branch: branch.linear is None)
+        self.branches.clear()
+        return branches
+
+    def _check_unused(self) -> None:
         if not self.branches:
             raise RuntimeError(
                 "the same current drives two neuron layers: use the output of one layer twice, "
                 f"{HINT}"
             )
-        branches = sorted(self.branches, key=lambda branch: branch.linear is None)
-        self.branches.clear()
-        return branches
 
 
 def channels_last(a: Tensor) -> Tensor:

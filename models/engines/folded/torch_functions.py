@@ -25,7 +25,7 @@ Sides = tuple[int, int]
 
 
 def _implements(torch_function: Callable) -> Callable[[Callable], Callable]:
-    """Decorator: enter a function into the table as the implementation of `torch_function`."""
+    """Return a decorator that enters a function into the table for `torch_function`."""
 
     def enter(function: Callable) -> Callable:
         TORCH_FUNCTIONS[torch_function] = function
@@ -51,11 +51,9 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 def _conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Current:
     if isinstance(padding, str):
         raise TypeError(f"padding {padding!r} of a convolution must be given in numbers, {HINT}")
-    x, linear = (
-        _spike_train(x, "conv2d"),
-        Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups),
-    )
-    return Current(x.options, [Branch(x, linear, weight, bias)])
+    train = _spike_train(x, "conv2d")
+    linear = Conv2d(_pair(stride), _pair(padding), _pair(dilation), groups)
+    return Current(train.options, [Branch(train, linear, weight, bias)])
 
 
 @_implements(F.linear)

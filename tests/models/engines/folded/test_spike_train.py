@@ -13,6 +13,7 @@ from torch import nn
 from models import LIFNeuron, NeuronSetting
 from models.engines.folded import FoldedEngine
 from models.engines.ops.dispatch import Kernels
+from models.engines.ops.event_driven import ALWAYS
 from tests.models.networks import distance, images, network, step
 
 
@@ -101,3 +102,13 @@ def test_what_is_kept_for_backward_does_not_grow_with_time(name: str) -> None:
         kept["unrolled", timesteps] = saved_bytes(model, images(name, timesteps, 2))
     assert kept[16] <= 1.01 * kept[4]
     assert kept["unrolled", 16] > 3 * kept["unrolled", 4]  # the measurement works
+
+
+@pytest.mark.parametrize("pool, T", [(nn.AvgPool2d(4), 20), (nn.Identity(), 300)])
+def test_totals_of_dropped_out_bytes_do_not_overflow(pool: nn.Module, T: int) -> None:
+    engine = FoldedEngine(T, Kernels(), crossings=ALWAYS)
+    frames = torch.ones(2, T, 3, 4, 4, dtype=torch.float64)
+    train = F.dropout(pool(LIFNeuron(timesteps=T, Vth=0.02).double()(engine.present(frames))), 0.1)
+    assert train.values.dtype == torch.uint8
+    total = train.values.unflatten(0, (T, -1)).double().sum(0)
+    assert torch.equal(train.total.double(), total) and total.max() > 255

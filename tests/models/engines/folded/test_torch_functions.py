@@ -70,6 +70,8 @@ def test_misuse_is_named() -> None:
     neuron(current)
     with pytest.raises(RuntimeError, match="the same current drives two neuron layers"):
         neuron(current)
+    with pytest.raises(RuntimeError, match="the same current drives two neuron layers"):
+        current + train
     with pytest.raises(TypeError, match="conv2d must directly follow a neuron layer"):
         nn.Conv2d(5, 5, 3)(nn.Conv2d(3, 5, 3)(train))
     with pytest.raises(TypeError, match="avg_pool2d must directly follow a neuron layer"):
