@@ -1,4 +1,4 @@
-"""What all networks share: their engine, and for spiking ones input, readout and firing rates."""
+"""Base classes of networks: the engine, and for spiking networks input, readout and their rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What spiking networks share: thresholds, firing rates, precision, and the rules for a network."""
+"""The base class of spiking networks: thresholds, firing rates, precision, and its rules."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_unrolled_bf16_gives_float32_logits() -> None:
 @pytest.mark.parametrize("name", SPIKING)
 def test_a_network_can_be_copied_and_moved(name: str) -> None:
     model = create_model(name, NeuronSetting(timesteps=2), num_classes=3)
-    twin = copy.deepcopy(model).double()
-    assert {p.dtype for p in twin.parameters()} == {torch.float64}
+    copied = copy.deepcopy(model).double()
+    assert {p.dtype for p in copied.parameters()} == {torch.float64}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

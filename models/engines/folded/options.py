@@ -1,4 +1,4 @@
-"""How the folded engine computes."""
+"""The options of the folded engine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What stands for tensors in the folded engine: spike trains, and the currents that they drive.
+"""Spike trains and currents: stand-ins for tensors, on which a network runs in the folded engine.
 
-A network written for tensors runs on these. A `SpikeTrain` is the output of a neuron layer or the
+A `SpikeTrain` is the output of a neuron layer or the
 network's input. A `Current` is the lazy sum of the linear branches that feed the next neuron layer.
 torch's functions build one from the other through `__torch_function__` (`torch_functions`).
 """
@@ -75,7 +75,7 @@ class Deferred:
         raise AttributeError(not_linear(f".{name}"))
 
     def as_current(self) -> Current:
-        """Return the current that this drives or is."""
+        """Return the current itself, or the one that a spike train drives without a weight."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Which calls the C++ passes take, and their check; their values: test_dispatch.py."""
+"""The C++ passes: the calls that they support, and their check. Values: test_dispatch.py."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_compiler_that_miscomputes_is_refused(tmp_path, monkeypatch) -> None:
         native.verify()
 
 
-def test_what_is_not_offered_is_eager(monkeypatch) -> None:
+def test_calls_that_are_not_supported_are_left_to_the_reference(monkeypatch) -> None:
     monkeypatch.setattr(native, "library", lambda: pytest.fail("called"))
     d = Dynamics.integrate_and_fire(NeuronSetting(timesteps=2, Vth=1.0))
     y, Vth = torch.randn(2, 6, 4, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
@@ -63,14 +63,14 @@ def test_other_default_types_change_nothing() -> None:
     try:
         torch.set_default_dtype(torch.float64)
         native.verify()
-        mine = native.fold(y.clone(), None, affine, Vth, d, torch.bfloat16)
+        actual = native.fold(y.clone(), None, affine, Vth, d, torch.bfloat16)
         statistics = native.statistics_(y.clone(), True)
     finally:
         torch.set_default_dtype(torch.float32)
     single = Affine(*(a.float() for a in affine))
-    theirs = reference.fold(y, None, single, Vth, d, torch.bfloat16)
-    assert torch.equal(mine.spikes, theirs.spikes)
-    torch.testing.assert_close(mine.mean_v, theirs.mean_v, rtol=1e-2, atol=1e-2)
+    expected = reference.fold(y, None, single, Vth, d, torch.bfloat16)
+    assert torch.equal(actual.spikes, expected.spikes)
+    torch.testing.assert_close(actual.mean_v, expected.mean_v, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(
         statistics.mean, reference.channel_statistics(y.flatten(0, 1))[0], rtol=1e-4, atol=1e-4
     )
