@@ -13,7 +13,7 @@ from torch import nn
 from models import LIFNeuron, NeuronSetting
 from models.engines.folded import FoldedEngine
 from models.engines.ops.dispatch import Kernels
-from models.engines.ops.event_driven import ALWAYS
+from models.engines.ops.sparse.event_driven import ALWAYS
 from tests.models.networks import distance, images, network, step
 
 
