@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe  # noqa: E402
 from utils.datasets.digits import load_digits  # noqa: E402
-from utils.events.aedat2 import encode_aedat2  # noqa: E402
 from utils.events.cifar10_dvs import load, resize  # noqa: E402
 from utils.events.collection import CLASSES, list_samples, prepare  # noqa: E402
+from utils.events.formats.aedat2 import encode_aedat2  # noqa: E402
+from utils.events.formats.reader import read_events  # noqa: E402
 from utils.events.frame_cache import FrameKind, read_frames, write_frames  # noqa: E402
 from utils.events.frames import to_frames  # noqa: E402
-from utils.events.reader import read_events  # noqa: E402
 from utils.events.recording import Events  # noqa: E402
 from utils.events.simulation import Camera, simulate  # noqa: E402
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 
+from utils.events.formats.reader import read_events
 from utils.events.frames import to_frames
-from utils.events.reader import read_events
 from utils.events.recording import Events
 from utils.system.atomic_write import write_atomically
 from utils.system.entry import run

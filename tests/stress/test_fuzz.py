@@ -19,14 +19,14 @@ from models import NeuronSetting
 from tests.cifar.tiny_net import tiny_lif
 from tests.imagenet.tiny_net import snn
 from tests.stress.damage import damaged
-from tests.utils.events.aedat4_bytes import aedat4_bytes
+from tests.utils.events.formats.aedat4_bytes import aedat4_bytes
 from tests.utils.events.recordings import make_events
 from utils.datasets.digits import EMBEDDED, load_digits
 from utils.distributed.world import World
-from utils.events.aedat2 import encode_aedat2
+from utils.events.formats.aedat2 import encode_aedat2
+from utils.events.formats.reader import read_events
 from utils.events.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
 from utils.events.frames import to_frames
-from utils.events.reader import read_events
 from utils.optimization import optimizer
 from utils.runs import checkpoint
 from utils.system import random_state

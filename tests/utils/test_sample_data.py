@@ -9,8 +9,8 @@ from tests.full_disk import largest_file
 from utils.datasets.digits import load_digits, split_digits
 from utils.events.archives import ARCHIVES
 from utils.events.collection import list_samples, split
+from utils.events.formats.reader import read_events
 from utils.events.frame_cache import FrameKind
-from utils.events.reader import read_events
 from utils.events.simulation import simulate
 from utils.sample_data import main
 from utils.system.errors import UserError

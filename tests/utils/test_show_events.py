@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.full_disk import largest_file
 from tests.utils.events.recordings import make_events
-from utils.events.aedat2 import encode_aedat2
+from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.frames import to_frames
 from utils.show_events import COLOURS, colour, draw, main
 from utils.system.errors import UserError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.events.formats.reader import read_events
 from utils.events.frames import normalize, to_frames
-from utils.events.reader import read_events
 from utils.events.recording import SIZE
 from utils.system.atomic_write import writing
 from utils.system.errors import first_line

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.events.aedat2 import encode_aedat2
+from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.recording import Events
 
 

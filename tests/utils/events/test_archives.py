@@ -5,9 +5,9 @@ import pytest
 
 from tests.utils.events.recordings import make_events
 from utils.events import archives
-from utils.events.aedat2 import encode_aedat2
 from utils.events.archives import ARCHIVES, obtain
-from utils.events.reader import read_events
+from utils.events.formats.aedat2 import encode_aedat2
+from utils.events.formats.reader import read_events
 from utils.system.download import DownloadFailed
 from utils.system.errors import UserError
 

@@ -11,9 +11,9 @@ import pytest
 from tests.utils.events.recordings import write_collection
 from utils.events import collection
 from utils.events.collection import CLASSES, list_samples, prepare, read_sample, split
+from utils.events.formats.reader import read_events
 from utils.events.frame_cache import FrameKind
 from utils.events.frames import to_frames
-from utils.events.reader import read_events
 from utils.system.errors import UserError
 from utils.system.file_lock import FileLock
 

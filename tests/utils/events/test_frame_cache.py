@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.utils.events.recordings import make_events
 from utils.events import frame_cache
-from utils.events.aedat2 import encode_aedat2
+from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.frame_cache import (
     DamagedFrames,
     FrameKind,

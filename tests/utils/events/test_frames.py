@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.golden_numbers import load
 from tests.utils.events.recordings import make_events
-from utils.events.aedat2 import decode_aedat2
+from utils.events.formats.aedat2 import decode_aedat2
 from utils.events.frames import normalize, to_frames
 from utils.events.recording import Events
 from utils.system.errors import UserError

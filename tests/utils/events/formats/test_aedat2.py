@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.golden_numbers import load
 from tests.utils.events.recordings import make_events
-from utils.events.aedat2 import decode_aedat2, encode_aedat2
+from utils.events.formats.aedat2 import decode_aedat2, encode_aedat2
 from utils.events.simulation import simulate
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"

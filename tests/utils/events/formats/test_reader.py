@@ -6,9 +6,9 @@ import pytest
 
 from tests.golden_numbers import FOLDER, load
 from tests.utils.events.recordings import make_events
-from utils.events.aedat2 import encode_aedat2
+from utils.events.formats.aedat2 import encode_aedat2
+from utils.events.formats.reader import read_events
 from utils.events.frames import to_frames
-from utils.events.reader import read_events
 from utils.system.errors import UserError
 
 HEADER = b"#!AER-DAT2.0\r\n# a comment\r\n"

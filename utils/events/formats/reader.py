@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from utils.events.aedat2 import decode_aedat2
-from utils.events.aedat4 import read_aedat4
+from utils.events.formats.aedat2 import decode_aedat2
+from utils.events.formats.aedat4 import read_aedat4
 from utils.events.recording import Events
 from utils.system.errors import UserError
 from utils.system.regular_file import open_regular

@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from tests.utils.events.aedat4_bytes import aedat4_bytes
+from tests.utils.events.formats.aedat4_bytes import aedat4_bytes
 from tests.utils.events.recordings import make_events
-from utils.events.reader import read_events
+from utils.events.formats.reader import read_events
 from utils.system.errors import UserError
 
 
