@@ -36,12 +36,23 @@ _SIGNATURES = {
     "recode": [_POINTER] * 2 + [_SIZE, _INT],
     "covariance": [_POINTER] * 3 + [_SIZE] * 2 + [_INT],
 }
+_TYPES = {
+    "fold": (
+        *("float32_float32_float32", "float32_bfloat16_bfloat16", "bfloat16_bfloat16_bfloat16"),
+        *("float32_uint8_float32", "float32_uint8_bfloat16", "bfloat16_uint8_bfloat16"),
+    ),
+    "statistics": ("float32", "bfloat16"),
+    "add": ("float32_float32", "float32_uint8", "bfloat16_bfloat16", "bfloat16_uint8"),
+    "recode": ("float32_uint8", "uint8_float32", "bfloat16_uint8", "uint8_bfloat16"),
+    "covariance": ("float32", "bfloat16"),
+}
+FUNCTIONS = tuple(f"{name}_{types}" for name in _TYPES for types in _TYPES[name])
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """Load the compiled passes. Raises `CompilerError` without a working C++ compiler."""
-    return native_build.load(SOURCE)
+    return native_build.load(SOURCE, FUNCTIONS)
 
 
 @functools.cache

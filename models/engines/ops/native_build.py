@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,11 +33,19 @@ class CompilerError(Exception):
     """There is no working compiler; the message is one line."""
 
 
-def load(source: Path) -> ctypes.CDLL:
+def load(source: Path, functions: Iterable[str] = ()) -> ctypes.CDLL:
     """Load the library of this source, from the user's cache if it was compiled before.
 
-    Any header beside it may belong to it. Raises `CompilerError` without a working C++ compiler.
+    Any header beside it may belong to it. Raises `CompilerError` without a working C++ compiler,
+    and where the library lacks one of the `functions`.
     """
+    library = _load(source)
+    for name in functions:
+        _function(library, name)
+    return library
+
+
+def _load(source: Path) -> ctypes.CDLL:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise CompilerError(f"none of {', '.join(COMPILERS)} found; install one, or set CXX")
@@ -72,13 +81,17 @@ def call(library: ctypes.CDLL, name: str, signature: list, *arguments) -> None:
     A tensor is passed as the address of its values. Raises `CompilerError` if the function is
     missing.
     """
-    try:
-        function = getattr(library, name)
-    except AttributeError:
-        raise CompilerError(f"{library._name} has no function {name}") from None
+    function = _function(library, name)
     function.argtypes, function.restype = signature, None
     values = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
     function(*values, torch.get_num_threads())
+
+
+def _function(library: ctypes.CDLL, name: str) -> Callable:
+    try:
+        return getattr(library, name)
+    except AttributeError:
+        raise CompilerError(f"{library._name} has no function {name}") from None
 
 
 def _compile(compiler: str, flags: list[str], source: Path, path: Path) -> None:

@@ -38,6 +38,12 @@ _SIGNATURES = {
     "pack_bits": [_POINTER, _SIZE, _POINTER, _INT],
     "unpack_bits": [_POINTER, _SIZE, _POINTER, _INT],
 }
+_ON_BYTES = ("event_rate", "pack_bits", "unpack_bits")  # the others exist once per type of currents
+FUNCTIONS = _ON_BYTES + tuple(
+    f"{name}_{dtype}"
+    for name in _SIGNATURES.keys() - _ON_BYTES
+    for dtype in ("float32", "float64", "bfloat16")
+)
 # Events are numbers of 16 bits (see events.cpp): columns times channels of a block of weights,
 # channels times strides, pixels of a tile.
 _BLOCK_CHANNELS, _LARGEST_INDEX, _LARGEST_WIDTH, _LARGEST_REACH = 128, 1 << 16, 2048, 15
@@ -91,7 +97,7 @@ class Current(NamedTuple):
 @functools.cache
 def library() -> ctypes.CDLL:
     """Load the compiled convolutions. Raises `CompilerError` without a working C++ compiler."""
-    return native_build.load(SOURCE)
+    return native_build.load(SOURCE, FUNCTIONS)
 
 
 @functools.cache

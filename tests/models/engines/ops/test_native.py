@@ -9,6 +9,7 @@ import torch
 
 from models import NeuronSetting
 from models.dynamics import Dynamics
+from models.engines import select
 from models.engines.ops import native, native_build, reference
 from models.engines.ops.native_build import CompilerError
 from models.engines.ops.reference import Affine
@@ -39,6 +40,21 @@ def test_a_compiler_that_miscomputes_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(native, "SOURCE", folder / "native.cpp")
     with pytest.raises(CompilerError, match="other spikes than torch"):
         native.verify()
+
+
+@needs_compiler
+def test_a_library_without_one_of_its_functions_is_a_note(tmp_path, monkeypatch) -> None:
+    """Also where a network trains long before it calls that function."""
+    folder = tmp_path / "csrc"
+    shutil.copytree(native.SOURCE.parent, folder)
+    source = folder / "native.cpp"
+    source.write_text(source.read_text().replace("void covariance_", "void another_"))
+    monkeypatch.setattr(native, "SOURCE", source)
+    choice = select.choose(4, torch.device("cpu"), compile="on", event_driven="never")
+    (note,) = choice.notes
+    assert note.startswith("--compile on: no working compiler (")
+    assert note.endswith("has no function covariance_float32); continuing without")
+    assert not choice.compiled
 
 
 def test_calls_that_are_not_supported_are_left_to_the_reference(monkeypatch) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from models.engines.ops import native_build
+from models.engines.ops import native, native_build
 from models.engines.ops.native_build import CompilerError
+from models.engines.ops.sparse import events
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, native_build.COMPILERS)), reason="no C++ compiler"
@@ -89,6 +91,27 @@ def test_without_room_in_the_cache_a_temporary_folder_is_used(source, monkeypatc
 
     monkeypatch.setattr(native_build.native_cache, "publish", refuse)
     assert add(native_build.load(source)) == 3.0
+
+
+@needs_compiler
+def test_a_library_without_an_expected_function_is_refused_when_loaded(source: Path) -> None:
+    with pytest.raises(CompilerError, match="^.* has no function subtract$"):
+        native_build.load(source, ["add", "subtract"])
+    assert add(native_build.load(source, ["add"])) == 3.0
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("nm"), reason="no nm")
+@pytest.mark.parametrize("module", [native, events])
+def test_all_functions_of_a_library_are_expected(module) -> None:
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", module.library()._name],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    exported = {line.split()[2] for line in listed if " T " in line}
+    assert exported - {"_init", "_fini"} == set(module.FUNCTIONS)
 
 
 def test_a_missing_function_is_one_line(source: Path) -> None:
