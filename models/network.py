@@ -190,6 +190,12 @@ class SpikingNetwork(Network):
             f"tau {s.tau:g}, delta_t {s.delta_t:g}"
         )
 
+    def record_firing_rates(self) -> None:
+        """Count spikes in evaluation from now on, as with `rate_stat`."""
+        for neuron in self.neurons().values():
+            neuron.rate_stat = True
+        self.reset_firing_rates()
+
     def reset_firing_rates(self) -> None:
         """Reset the spike counts of all neuron layers."""
         for neuron in self.neurons().values():

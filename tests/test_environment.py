@@ -34,6 +34,7 @@ class Checkout:
             shutil.copy(ROOT / name, folder / name)
         (folder / "requirements.txt").write_text("one\n")
         (folder / "requirements-test.txt").write_text("two\n")
+        (folder / "requirements-extras.txt").write_text("five\n")
         (folder / "requirements-simulators.txt").write_text("four\n")
         self.python.parent.mkdir()
         self.python.write_text(STAND_IN)
@@ -69,7 +70,8 @@ def test_the_first_call_makes_an_environment_and_a_second_installs_nothing(check
     assert result.returncode == 0, result.stderr
     assert "-m venv .venv" in calls and calls[-1] == "-m pytest -k a name"
     line, simulators = installs(calls)
-    assert line.endswith("--requirement=requirements.txt --requirement=requirements-test.txt")
+    names = ("requirements.txt", "requirements-test.txt", "requirements-extras.txt")
+    assert line.endswith(" ".join(f"--requirement={name}" for name in names))
     assert simulators.endswith(" --no-deps --quiet --requirement=requirements-simulators.txt")
     assert checkout.run("test.sh")[1] == ["-m pytest"]
 
@@ -78,7 +80,9 @@ def test_quickstart_needs_nothing_that_only_tests_need(checkout):
     (line,) = installs(checkout.run("quickstart.sh")[1])
     assert line.endswith(" --requirement=requirements.txt")
     line, _ = installs(checkout.run("test.sh")[1])
-    assert line.endswith(" --requirement=requirements-test.txt")
+    assert line.endswith(
+        " --requirement=requirements-test.txt --requirement=requirements-extras.txt"
+    )
 
 
 def test_changed_requirements_are_installed_again(checkout):

@@ -19,7 +19,7 @@ NETWORK = ENGINES | {"models.engines.select", "models.neuron", "models.network"}
 ZOO = {"models.preresnet", "models.preresnet_imagenet", "models.vgg"}
 LIBRARY = {"models.functional", "models.thresholds", "models.recording", "models.export"}
 MODELS = NETWORK | ZOO | LIBRARY | {"models"}
-TRAINING = {"utils.optimization", "utils.training"}
+TRAINING = {"utils.optimization", "utils.monitoring", "utils.training"}
 UTILS = SERVICES | TRAINING | {"utils.events", "utils.runs", "utils.analysis"}
 # What each layer may import, itself aside. A module belongs to the layer with the longest name that
 # begins its own.
@@ -47,7 +47,8 @@ LAYERS = {
     "utils.events": SERVICES,
     "utils.runs": SERVICES,
     "utils.optimization": SYSTEM,
-    "utils.training": SERVICES | {"utils.runs", "utils.optimization"},
+    "utils.monitoring": SERVICES | {"utils.runs"},
+    "utils.training": SERVICES | {"utils.runs", "utils.optimization", "utils.monitoring"},
     "utils.analysis": UTILS - {"utils.analysis"},
     # Programs, run with `python -m`: nothing imports them.
     "utils": MODELS | UTILS | {"cifar", "imagenet"},

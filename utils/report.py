@@ -92,7 +92,7 @@ def build_context(
     parser = imagenet_parser() if imagenet else cifar_parser(multi=True)
     names = _BOTH | (_IMAGENET if imagenet else _CIFAR)
     given = {names[name]: value for name, value in vars(args).items() if name in names}
-    own = {"evaluate": True, "resume": str(path.resolve()), "report": False}
+    own = {"evaluate": True, "resume": str(path.resolve()), "report": False, "tensorboard": None}
     own["imports"] = args.imports  # code runs only when the command line names it
     values = content["args"] | {k: v for k, v in given.items() if v is not None} | own
     try:

@@ -1,5 +1,6 @@
 """The scripts as a user starts them."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import torch
 
 from tests import ranks
 from tests.ranks import ROOT
+from tests.utils.monitoring.scalars import read_curves
+from utils.runs.json_log import JsonLog
 
 TINY = "tests/cifar/tiny_net.py"
 SINGLE, MULTIPLE = "cifar/main_single_gpu.py", "cifar/main_multiple_gpus.py"
@@ -59,7 +62,9 @@ def test_the_script_for_several_processes_runs_alone_like_the_other(tmp_path, ti
 
 
 def test_the_launchers_train_resume_and_test_together(tmp_path, tiny_flags):
-    flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05"]
+    flags = [TINY, MULTIPLE, *tiny_flags, "--manualSeed", "4", "--lr", "0.05", "--log_json"]
+    if importlib.util.find_spec("tensorboard"):
+        flags += ["--tensorboard", str(tmp_path / "tb")]
     two = ("--nproc_per_node", "2", "--master_port", ranks.free_port())
     _finish(_start(*LAUNCH, *two, *flags, "--epochs", "2"))
     more = ("--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum", "--sync_bn")
@@ -81,6 +86,12 @@ def test_the_launchers_train_resume_and_test_together(tmp_path, tiny_flags):
     assert "of 359 samples" in printed
     rates = torch.load(folder / "tiny.lif_firing_rate.dict", weights_only=True)
     assert all(0 < rate < 1 for rate in rates.values())
+    assert JsonLog(folder / "tiny.lif.jsonl").read() == last["rows"]
+    if importlib.util.find_spec("tensorboard"):
+        curves = read_curves(tmp_path / "tb" / "digits" / "tiny.lif")
+        assert [step for step, _ in curves["loss/train"]] == [1, 2, 3]
+        for layer, rate in rates.items():  # of the test samples of both processes
+            assert curves[f"firing_rate/{layer}"][-1] == (3, pytest.approx(rate))
 
 
 def test_a_signal_to_one_of_two_processes_stops_both_where_they_can_go_on(tmp_path, tiny_flags):

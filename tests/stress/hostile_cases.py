@@ -100,6 +100,8 @@ WORDS = """
 -c /dev/null | /dev/null
 -c {long} | File name too long
 --nesterov --momentum 0 | --nesterov
+--tensorboard file | file; --tensorboard
+--tensorboard {long} | File name too long
 --import nowhere.py | --import; nowhere.py
 --import file | --import
 --import images | --import

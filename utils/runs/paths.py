@@ -13,12 +13,22 @@ from utils.system.errors import UserError
 
 # What follows the stem in the name of each file of a run.
 LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
-LOG, CURVES, RECORD, CARD = ".txt", ".pdf", ".json", "_card.md"
+LOG, JSON_LOG, CURVES, RECORD, CARD = ".txt", ".jsonl", ".pdf", ".json", "_card.md"
 EVALUATION, FIRING_RATES = "_evaluation.tsv", "_firing_rate.dict"
 _REPORTS = ("_report.html", "_report.json", "_best_report.html", "_best_report.json")
 _CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
-_ASIDE = ".old-"  # and a number: the stem of a run that was set aside
-_SUFFIXES = (*_CHECKPOINTS, LOG, CURVES, RECORD, CARD, EVALUATION, FIRING_RATES, *_REPORTS)
+ASIDE = ".old-"  # and a number: the stem of a run that was set aside
+_SUFFIXES = (
+    *_CHECKPOINTS,
+    LOG,
+    JSON_LOG,
+    CURVES,
+    RECORD,
+    CARD,
+    EVALUATION,
+    FIRING_RATES,
+    *_REPORTS,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,10 @@ class RunFiles:
     @property
     def log(self) -> Path:
         return self.path(LOG)
+
+    @property
+    def json_log(self) -> Path:
+        return self.path(JSON_LOG)
 
     @property
     def last(self) -> Path:
@@ -108,7 +122,7 @@ class RunFiles:
         suffixes = self.existing()
         if not suffixes:
             return None
-        stems = (f"{self.stem}{_ASIDE}{n}" for n in count(1))
+        stems = (f"{self.stem}{ASIDE}{n}" for n in count(1))
         aside = next(f for f in (RunFiles(self.folder, s) for s in stems) if not f.existing())
         for suffix in suffixes:
             move = shutil.copy2 if self.path(suffix) == keep else shutil.move
@@ -125,7 +139,7 @@ def run_files(folder: Path, stem: str, flag: str) -> RunFiles:
     """
     endings = {suffix.rpartition(".")[0] for suffix in _SUFFIXES} - {""}
     taken = next((ending for ending in sorted(endings) if stem.endswith(ending)), None)
-    if aside := re.search(rf"{re.escape(_ASIDE)}\d+$", stem):
+    if aside := re.search(rf"{re.escape(ASIDE)}\d+$", stem):
         taken = aside[0]
     if taken:
         raise UserError(

@@ -26,7 +26,7 @@ def evaluate(context: RunContext) -> None:
     if context.setting.rate_stat:
         context.model.reset_firing_rates()
     scores = score(context, "test")
-    rates = _mean_firing_rates(context) if context.setting.rate_stat else {}
+    rates = mean_firing_rates(context) if context.setting.rate_stat else {}
     if context.world.is_main:
         _save(context, scores, rates)
 
@@ -70,7 +70,7 @@ def score(context: RunContext, title: str) -> Scores:
     return scores
 
 
-def _mean_firing_rates(context: RunContext) -> dict[str, float]:
+def mean_firing_rates(context: RunContext) -> dict[str, float]:
     """Return each layer's mean firing rate over the whole test set; a collective."""
     world, samples = context.world, context.data.test.num_samples
     first, last = shard(0, samples, world.rank, world.size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from utils.distributed.world import COMPRESSIONS, TIMEOUT
+from utils.monitoring.tensorboard import tensorboard_folder
 from utils.optimization.optimizer import NAMES as OPTIMIZERS
 from utils.runs.checkpoint_keys import CheckpointContent, CheckpointKeys
 from utils.system.flags import above, at_least, bounded, fraction, one_of
@@ -32,6 +33,8 @@ class TrainingFlags:
     on_nan: str
     evaluate: bool
     log_evaluation: bool
+    log_json: bool
+    tensorboard: str | None
     print_freq: int | None
 
 
@@ -141,6 +144,15 @@ def add_files(group, folder: str) -> None:
         "--log_evaluation",
         action="store_true",
         help="with -e, also append the published row 0 0 loss 0 accuracy to the log",
+    )
+    group.add_argument(
+        "--log_json", action="store_true", help="also write the log's epochs as JSON lines"
+    )
+    group.add_argument(
+        "--tensorboard",
+        type=tensorboard_folder,
+        metavar="DIR",
+        help="write curves for TensorBoard to <DIR>/<dataset>/<run>/",
     )
 
 

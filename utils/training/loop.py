@@ -45,23 +45,26 @@ def fit(
     train, test, clock = data.train, data.test, RunClock(schedule.epochs)
     for epoch in range(state.epoch, schedule.epochs):
         started, title = time.perf_counter(), f"epoch {epoch + 1}/{schedule.epochs}"
-        clock.start_epoch(epoch, 1 - state.step / len(train))
         train.set_epoch(epoch)
         test.set_epoch(epoch)
         rates = [schedule.at(epoch, state.iteration + step) for step in range(len(train))]
+        share = 1 - state.step / len(train)  # less than 1 where a run was resumed
+        clock.start_epoch(epoch, share)
         if state.step < len(train):
             bar = bars(f"{title} train", train, clock)
             train_one_epoch(state, wrapped, train, rates, world, bar, hooks, parts)
         else:  # resumed after the last step, whose learning rate is the optimizer's
             set_learning_rate(state.optimizer, rates[-1])
         trained = state.meter.reduce(world)
+        speed = share * trained.samples / (time.perf_counter() - started)
         bar = bars(f"{title} test", test, clock)
         tested = evaluate(state.model, test, world, bar, hooks.stops_evaluation)
         hooks.after_evaluation()
         is_best = state.advance(len(train), tested.top1)
         seconds = time.perf_counter() - started
         clock.end_epoch()
-        hooks.after_epoch(EpochResult(schedule.cosine(epoch), trained, tested, is_best, seconds))
+        rate = schedule.cosine(epoch)
+        hooks.after_epoch(EpochResult(rate, trained, tested, is_best, seconds, speed))
 
 
 def train_one_epoch(

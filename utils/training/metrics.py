@@ -21,13 +21,17 @@ class Scores(NamedTuple):
 
 
 class EpochResult(NamedTuple):
-    """The outcome of one epoch; `is_best` if its test accuracy is the highest so far."""
+    """The outcome of one epoch; `is_best` if its test accuracy is the highest so far.
+
+    `seconds` is the duration of the epoch, `speed` the training images per second, of all ranks.
+    """
 
     learning_rate: float
     train: Scores
     test: Scores
     is_best: bool
     seconds: float
+    speed: float
 
 
 class Meter:

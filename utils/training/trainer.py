@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from torch import nn
 
+from utils.device.peak_memory import peak_memory
+from utils.monitoring.tensorboard import TensorBoard
 from utils.runs.checkpoint_rotation import Checkpoints
 from utils.runs.curves import save_curves
+from utils.runs.json_log import NAMES, JsonLog
 from utils.runs.lock import RunLock
 from utils.runs.log import Log
 from utils.runs.paths import owner
@@ -16,6 +22,7 @@ from utils.system.signals import Signals
 from utils.system.text import print_line
 from utils.training import loop
 from utils.training.context import RunContext
+from utils.training.evaluate import mean_firing_rates
 from utils.training.hooks import RunHooks
 from utils.training.metrics import EpochResult
 from utils.training.out_of_memory import explain_failures
@@ -81,18 +88,27 @@ class RunOutput:
 
     def __init__(self, context: RunContext, state: TrainState) -> None:
         self.context, self.state, self.files = context, state, context.files
-        self.log = Log(self.files.log)
+        self.log, self.json_log = Log(self.files.log), JsonLog(self.files.json_log)
+        self.tensorboard = None
+        if context.training.tensorboard is not None:
+            folder = Path(context.training.tensorboard) / self.files.folder.name / self.files.stem
+            self.tensorboard = TensorBoard(folder)
         self.lock = RunLock(self.files)
         resumed = context.resumed.path if context.resumed else None
         self.checkpoints = Checkpoints(self.files, resumed)
 
     def __enter__(self) -> RunOutput:
+        if self.tensorboard and self.context.timesteps:
+            self.context.model.record_firing_rates()
         if self.context.world.is_main:
+            if self.tensorboard:
+                self.tensorboard.make_parent()
             self.files.make_folder()
             self.lock.__enter__()
             try:
                 self.files.remove_unfinished()
                 self._open_log()
+                self._start_tensorboard()
             except BaseException:
                 self.lock.__exit__()
                 raise
@@ -115,10 +131,13 @@ class RunOutput:
         row = [result.learning_rate, trained.loss, tested.loss, trained.top1, tested.top1]
         state.rows.append(row)
         content = state.snapshot(world) | self.context.facts()
+        curves = self._curves(result) if self.tensorboard else {}
         if not world.is_main:
             return
-        with warn_on_write_error("the log"):
-            self.log.complete(state.rows)
+        self._complete_logs()
+        if self.tensorboard:
+            with warn_on_write_error("the curves of TensorBoard"):
+                self.tensorboard.add(state.epoch, curves)
         self.checkpoints.save_epoch(content, result.is_best)
         world.print_main(
             f"epoch {state.epoch}/{self.context.training.epochs}: train loss {trained.loss:.4f} "
@@ -132,8 +151,7 @@ class RunOutput:
         if not context.world.is_main:
             return
         title = f"{self.files.stem} on {context.data.name}, {context.model.engine_line()}"
-        with warn_on_write_error("the log"):
-            self.log.complete(state.rows)
+        self._complete_logs()
         with warn_on_write_error("the curves"):
             save_curves(self.files.curves, state.rows, title)
         self.checkpoints.finish()
@@ -171,7 +189,46 @@ class RunOutput:
         elif aside := files.set_aside(keep=resumed.path if resumed else None):
             print_line(f"the files of an earlier {files.stem} are now {aside.stem}*")
         self.log.start(state.rows)
+        if self._writes_json():
+            self.json_log.write(state.rows, state.epoch)
         append_record(files.record, {**context.facts(), "engine": context.model.engine_line()})
+
+    def _start_tensorboard(self) -> None:
+        """Continue the curves of this run; new ones begin with the epochs in the log."""
+        if not self.tensorboard:
+            return
+        state = self.state
+        if self.tensorboard.start(state.epoch, self._in_place()):
+            first = state.epoch - len(state.rows) + 1
+            for epoch, row in enumerate(state.rows, first):
+                self.tensorboard.add(epoch, _log_curves(row))
+
+    def _writes_json(self) -> bool:
+        """Return whether to write the log as JSON: with its flag, or as an earlier start did."""
+        return self.context.training.log_json or self.files.json_log.exists()
+
+    def _complete_logs(self) -> None:
+        """Bring the logs up to the last epoch."""
+        with warn_on_write_error("the log"):
+            self.log.complete(self.state.rows)
+        if self._writes_json():
+            with warn_on_write_error("the JSON log"):
+                self.json_log.write(self.state.rows, self.state.epoch)
+
+    def _curves(self, result: EpochResult) -> dict[str, float]:
+        """Return the values of an epoch for TensorBoard; a collective."""
+        context, trained, tested = self.context, result.train, result.test
+        values = _log_curves(self.state.rows[-1])
+        values |= {"accuracy_top5/train": trained.top5, "accuracy_top5/test": tested.top5}
+        values["speed/training_images_per_second"] = result.speed
+        values["memory/peak_MiB"] = peak_memory(context.world.device) / 2**20
+        if context.timesteps:
+            rates, neurons = mean_firing_rates(context), context.model.neurons()
+            context.model.reset_firing_rates()
+            values |= {f"firing_rate/{_dotted(layer)}": rate for layer, rate in rates.items()}
+            thresholds = {layer: neuron.Vth.item() for layer, neuron in neurons.items()}
+            values |= {f"threshold/{_dotted(layer)}": Vth for layer, Vth in thresholds.items()}
+        return values
 
     def _count_rows(self) -> int:
         """Return the number of epochs in the log, which is renamed if it cannot be read."""
@@ -182,3 +239,20 @@ class RunOutput:
             damaged = path.replace(path.with_name(f"{path.name}.damaged"))
             print_line(f"warning: the log was damaged: it is now {damaged.name}, and written again")
             return 0
+
+
+def _log_curves(row: Sequence[float]) -> dict[str, float]:
+    """Return the values of a row of the log by the name of their curve."""
+    values = dict(zip(NAMES, row, strict=True))
+    return {
+        "learning_rate": values["learning_rate"],
+        "loss/train": values["train_loss"],
+        "loss/test": values["test_loss"],
+        "accuracy/train": values["train_accuracy"],
+        "accuracy/test": values["test_accuracy"],
+    }
+
+
+def _dotted(layer: str) -> str:
+    """Return `layer1[0].relu1` as `layer1.0.relu1`: TensorBoard's names have no brackets."""
+    return layer.replace("[", ".").replace("]", "")
