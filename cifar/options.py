@@ -7,7 +7,8 @@ import argparse
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.analysis.flags import add_report
 from utils.distributed.world import TIMEOUT
-from utils.system.flags import FlagParser, above, at_least, between, bounded, fraction
+from utils.runs.config_file import ConfigParser
+from utils.system.flags import above, at_least, between, bounded, fraction
 from utils.training.flags import (
     add_distributed,
     add_engine,
@@ -20,7 +21,7 @@ from utils.training.flags import (
 
 def build_parser(multi: bool) -> argparse.ArgumentParser:
     """Return the parser of the single-process script, or of the one for several (`multi`)."""
-    parser = FlagParser(
+    parser = ConfigParser(
         description="Train a deep spiking network by differentiation on spike representation.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -6,7 +6,8 @@ import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.analysis.flags import add_report
-from utils.system.flags import FlagParser, at_least, between, bounded, fraction
+from utils.runs.config_file import ConfigParser
+from utils.system.flags import at_least, between, bounded, fraction
 from utils.training.flags import (
     add_distributed,
     add_engine,
@@ -21,7 +22,7 @@ FOLDER = "<checkpoint>/imagenet/"
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all three stages."""
-    parser = FlagParser(
+    parser = ConfigParser(
         description="Train an ANN, take thresholds from it, train the spiking network.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -55,8 +55,9 @@ def test_a_mistake_ends_a_script_with_one_line_and_status_2(tmp_path, script):
 
 def test_the_script_for_several_processes_runs_alone_like_the_other(tmp_path, tiny_flags):
     flags = [*tiny_flags, "--epochs", "1", "--lr", "0.05", "--manualSeed", "4"]
-    for script, name in ((SINGLE, "A"), (MULTIPLE, "B")):
-        _finish(_start(TINY, script, *flags, "--name", name))
+    _finish(_start(TINY, SINGLE, *flags, "--name", "A"))
+    record = str(tmp_path / "digits" / "tiny.lifA.json")
+    _finish(_start(TINY, MULTIPLE, "--config", record, "--name", "B"))
     logs = [(tmp_path / "digits" / f"tiny.lif{name}.txt").read_text() for name in "AB"]
     assert logs[0] == logs[1]
 
@@ -68,8 +69,9 @@ def test_the_launchers_train_resume_and_test_together(tmp_path, tiny_flags):
     two = ("--nproc_per_node", "2", "--master_port", ranks.free_port())
     _finish(_start(*LAUNCH, *two, *flags, "--epochs", "2"))
     more = ("--epochs", "3", "--resume", "tiny.lif.pth", "--Vth_grad_sum", "--sync_bn")
+    again = (TINY, MULTIPLE, "--config", str(tmp_path / "digits" / "tiny.lif.json"))
     _finish(
-        _start(*TORCHRUN, *two, *flags, *more, "--grad_compression", "bf16", "--accumulate", "3")
+        _start(*TORCHRUN, *two, *again, *more, "--grad_compression", "bf16", "--accumulate", "3")
     )
     test = (*flags, "-e", "--resume", "tiny.lif.pth", "--rate_stat", "1")
     nodes = ("--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", ranks.free_port())

@@ -8,12 +8,13 @@ import pytest
 from cifar.options import build_parser as cifar_parser
 from imagenet.options import build_parser as imagenet_parser
 from tests.docs.pages import PAGES, ROOT, code_blocks
-from utils import convert, export, report, sample_data, show_events
+from utils import compare, convert, export, report, sample_data, show_events
 
 PARSERS = {
     "cifar/main_single_gpu.py": lambda: cifar_parser(multi=False),
     "cifar/main_multiple_gpus.py": lambda: cifar_parser(multi=True),
     "imagenet/main.py": imagenet_parser,
+    "utils.compare": compare.build_parser,
     "utils.convert": convert.build_parser,
     "utils.export": export.build_parser,
     "utils.report": report.build_parser,

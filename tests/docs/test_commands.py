@@ -8,7 +8,7 @@ import pytest
 from cifar.options import build_parser as cifar_parser
 from imagenet.options import build_parser as imagenet_parser
 from tests.docs.pages import tables
-from utils import report, sample_data, show_events
+from utils import compare, report, sample_data, show_events
 
 HEADER = ["flag", "cifar/", "imagenet/", "meaning"]
 ABSENT = "–"
@@ -89,7 +89,11 @@ def options(parser):
 
 @pytest.mark.parametrize(
     ("page", "programs"),
-    [("docs/data.md", (show_events, sample_data)), ("docs/report.md", (report,))],
+    [
+        ("docs/data.md", (show_events, sample_data)),
+        ("docs/report.md", (report,)),
+        ("docs/following.md", (compare,)),
+    ],
 )
 def test_flags_of_the_programs_run_as_modules(page, programs):
     parsers = [program.build_parser() for program in programs]

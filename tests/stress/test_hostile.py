@@ -19,7 +19,7 @@ from tests.cifar import tiny_net as cifar_nets
 from tests.imagenet import tiny_net as imagenet_nets
 from tests.stress import hostile_files
 from tests.stress.hostile_cases import BASE, HARMLESS, cases
-from utils import sample_data, show_events
+from utils import compare, sample_data, show_events
 from utils.system import entry
 
 with mock.patch("utils.system.allocator.tune_allocator"):  # it would stay tuned
@@ -32,6 +32,7 @@ PROGRAMS = {
     "imagenet": imagenet_main.main,
     "show_events": show_events.main,
     "sample_data": sample_data.main,
+    "compare": compare.main,
 }
 LONG = "x" * 300
 SECONDS = 60
