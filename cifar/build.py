@@ -45,6 +45,7 @@ def build_context(args: Namespace, world: World) -> RunContext:
         args.workers,
         args.sync_bn,
         choose_seed(args.manualSeed, resumed, world),
+        args.val_split,
     )
     data = datasets.build_data(args, batching, world)
     _check_batch(args, data.train.num_samples, f"--path {args.path}", world)

@@ -19,12 +19,10 @@ from utils.datasets.image_tensors import (
     ImageSet,
     Normalise,
     Statistics,
-    TestImages,
-    TrainImages,
+    build_loaders,
     channel_statistics,
 )
-from utils.datasets.loader import Batching, Data
-from utils.datasets.sharding import test_spans, train_spans
+from utils.datasets.loader import Batching, Data, Loaders
 from utils.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,10 +118,10 @@ def _folder(args: Namespace, batching: Batching, world: World) -> Data:
 def _cifar10_dvs(args: Namespace, batching: Batching, world: World) -> Data:
     from utils.events import cifar10_dvs
 
-    train, test, num_classes, description = cifar10_dvs.build(
+    loaders, num_classes, description = cifar10_dvs.build(
         args.path, args.timesteps, batching, world
     )
-    return Data(args.dataset, train, test, num_classes, 2, None, description)
+    return Data(args.dataset, loaders, num_classes, 2, None, description)
 
 
 _DATASETS: dict[str, Callable[[Namespace, Batching, World], Data]] = {
@@ -174,25 +172,26 @@ def _batched(images: Images, args: Namespace, batching: Batching, world: World) 
     mean, std = tuple(args.mean or mean), tuple(args.std or std)
     normalise = Normalise(mean, std, world.device)
     train, test = images.train.to(world.device), images.test.to(world.device)
-    spans = train_spans(len(train), batching.train_batch, world.rank, world.size, batching.sync_bn)
-    train_loader = TrainImages(train, normalise, images.augmentation, spans, batching.seed)
-    spans = test_spans(len(test), batching.test_batch, world.rank, world.size)
+    loaders = build_loaders(
+        train, test, normalise, images.augmentation, batching, world.rank, world.size
+    )
     return Data(
         name=args.dataset,
-        train=train_loader,
-        test=TestImages(test, normalise, spans),
+        loaders=loaders,
         num_classes=len(images.classes),
         in_channels=train.images.shape[1],
         classes=images.classes,
-        description=_describe(args.dataset, images, mean, std),
+        description=_describe(args.dataset, images, loaders, mean, std),
     )
 
 
-def _describe(name: str, images: Images, mean: Sequence[float], std: Sequence[float]) -> str:
+def _describe(
+    name: str, images: Images, loaders: Loaders, mean: Sequence[float], std: Sequence[float]
+) -> str:
     channels, height, width = images.train.images.shape[1:]
     augmentation = f"crop {images.augmentation.padding}" + ", flip" * images.augmentation.flip
     return (
-        f"{name}, {len(images.train):,} training and {len(images.test):,} test images"
+        f"{name}, {loaders.counts()}"
         f" {channels}x{height}x{width}, {len(images.classes)} classes, mean {_short(mean)},"
         f" std {_short(std)}, training with random {augmentation}"
     )

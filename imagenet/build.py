@@ -97,7 +97,8 @@ def read_batching(
 ) -> Batching:
     """Return the batch of all nodes, this process's part of the workers, and the seed."""
     batch, seed = args.batch_size * layout.nodes, choose_seed(args.manualSeed, resumed, world)
-    return Batching(batch, batch, -(-args.workers // layout.per_node), args.sync_bn, seed)
+    workers = -(-args.workers // layout.per_node)
+    return Batching(batch, batch, workers, args.sync_bn, seed, args.val_split)
 
 
 def read_setting(args: Namespace, resumed: Resumed | None = None) -> NeuronSetting:

@@ -15,9 +15,10 @@ from imagenet.datasets import BatchKeys, Collated, Images, collate
 from imagenet.transforms import test_transform, train_transform
 from utils.datasets.image_folder import Sample, list_folder
 from utils.datasets.image_tensors import Normalise
-from utils.datasets.loader import Batch, Batching, Data, Loader
+from utils.datasets.loader import Batch, Batching, Data, Loader, Loaders
 from utils.datasets.loader_workers import killed_worker_error, lost_worker_error
 from utils.datasets.sharding import epoch_generator, test_spans, train_spans
+from utils.datasets.validation_split import hold_out
 from utils.distributed.world import World
 from utils.system.errors import UserError
 from utils.system.signals import ignore_group_signals
@@ -92,27 +93,36 @@ class FolderLoader(Loader):
 
 
 def build_data(args: Namespace, batching: Batching, world: World) -> Data:
-    """Return the training and the validation images in `--data` as the loaders of this rank.
+    """Return the images of train/ and of val/, on which is tested, as the loaders of this rank.
 
     Read from `args`: data, image_size, min_crop, no_flip, skip_bad_images and evaluate. Raises
     UserError where `--data` is not such a folder, and for too many processes for a batch.
     """
-    train, val, classes = list_folder(args.data, "--data", ("val",))
+    train, test, classes = list_folder(args.data, "--data", ("val",))
+    held = []
+    if batching.val_split:
+        labels = [label for _, label in train]
+        rows = hold_out(labels, batching.val_split, batching.seed)
+        train, held = ([train[row] for row in part] for part in rows)
     least = min(batching.train_batch, len(train))
     if not args.evaluate and least < 2 * world.size:  # the last BatchNorm has one value per image
         raise UserError(
             f"--batch-size: {least} images for {world.size} processes, which need two at least each"
         )
+    loaders = Loaders(
+        _train_loader(args, batching, world, train),
+        _test_loader(args, batching, world, test),
+        _test_loader(args, batching, world, held) if held else None,
+    )
     return Data(
         name="imagenet",
-        train=_train_loader(args, batching, world, train),
-        test=_test_loader(args, batching, world, val),
+        loaders=loaders,
         num_classes=len(classes),
         in_channels=3,
         classes=classes,
         description=(
-            f"{args.data}, {len(train):,} training and {len(val):,} validation images of "
-            f"{len(classes)} classes, {args.image_size}x{args.image_size}"
+            f"{args.data}, {_counts(loaders)} of {len(classes)} classes, "
+            f"{args.image_size}x{args.image_size}"
         ),
     )
 
@@ -156,6 +166,14 @@ def _test_loader(
     order = _shuffle(len(samples), batching.seed) if shuffled else _in_order(len(samples))
     keys = BatchKeys(spans, order)
     return FolderLoader(images, keys, world, batching.workers, args.skip_bad_images)
+
+
+def _counts(loaders: Loaders) -> str:
+    """Return the number of images; those of val/ are called test images beside held-out ones."""
+    if loaders.validation is not None:
+        return loaders.counts()
+    train, test = loaders.train.num_samples, loaders.test.num_samples
+    return f"{train:,} training and {test:,} validation images"
 
 
 def _shuffle(length: int, seed: int) -> Callable[[int], np.ndarray]:

@@ -45,12 +45,12 @@ def run_stage(args: Namespace, layout: Layout, world: World) -> None:
         evaluate(context)
     else:
         if context.pretrained:
-            score(context, "before training:")
+            score(context, "before training:", context.data.selection)
         train(context)
     spiking = isinstance(context.model, SpikingNetwork)
     recorder = Recorder(context.model) if spiking else None
     finish_run(context, recorder, read_flags(ReportFlags, args))
-    _count_skipped(world, context.data.train, context.data.test)
+    _count_skipped(world, *(loader for loader in context.data.loaders if loader is not None))
 
 
 def calibrate_thresholds(args: Namespace, layout: Layout, world: World) -> loaders.FolderLoader:

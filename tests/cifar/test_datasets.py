@@ -12,7 +12,7 @@ from torchvision import datasets
 
 from cifar.datasets import build_data, known_datasets
 from utils.datasets.digits import EMBEDDED
-from utils.datasets.loader import Batching
+from utils.datasets.loader import Batching, Loaders
 from utils.system.errors import UserError
 
 
@@ -34,10 +34,10 @@ class OneOf:
             work()
 
 
-def load(dataset="digits", path="nowhere", world=None, batch=128, **changes):
+def load(dataset="digits", path="nowhere", world=None, batch=128, val_split=0.0, **changes):
     """Return the data set as the loaders of one process."""
     values = {"timesteps": 4, "mean": None, "std": None, "given": frozenset(), **changes}
-    batching = Batching(batch, 50, workers=2, sync_bn=False, seed=1)
+    batching = Batching(batch, 50, workers=2, sync_bn=False, seed=1, val_split=val_split)
     args = Namespace(dataset=dataset, path=str(path), **values)
     return build_data(args, batching, world or OneOf())
 
@@ -89,6 +89,28 @@ def test_digits_are_ready_without_any_preparation():
     assert "1,438 training and 359 test images" in data.description
     images = torch.cat([images for images, _ in data.test])
     assert abs(images.mean()) < 0.05 and abs(images.std() - 1) < 0.05
+
+
+def test_validation_images_are_training_images_that_are_never_trained_on():
+    whole, data = load(), load(val_split=0.1)
+    assert "1,294 training, 144 validation (held out) and 359 test images" in data.description
+    parts = [part.data for part in (data.train, data.validation)]
+    rows = [tensor.numpy().tobytes() for part in parts for tensor in part.images]
+    assert sorted(rows) == sorted(tensor.numpy().tobytes() for tensor in whole.train.data.images)
+    classes = whole.train.data.labels.bincount() * 0.1
+    assert (parts[1].labels.bincount() - classes).abs().max() < 1
+    assert whole.validation is None and whole.selection is whole.test
+    assert data.selection is data.validation
+    images = torch.cat([images for images, _ in data.validation])
+    assert torch.equal(images, data.validation.normalise(parts[1].images))
+    assert labels_of(data.test) == labels_of(whole.test)
+
+
+def test_processes_share_one_validation_set():
+    shares = [load(world=OneOf(rank, 2), val_split=0.1).validation for rank in range(2)]
+    alone = load(val_split=0.1).validation
+    assert shares[0].checksum() == shares[1].checksum() == alone.checksum()
+    assert [x for share in shares for x in labels_of(share)] == labels_of(alone)
 
 
 def test_a_path_given_for_the_embedded_digits_is_pointed_out(tmp_path, capsys):
@@ -192,7 +214,8 @@ def test_fewer_training_images_than_processes(tmp_path):
 def test_event_recordings_come_from_their_own_module(monkeypatch):
     module = ModuleType("utils.events.cifar10_dvs")
     train, test = SimpleNamespace(num_samples=9), SimpleNamespace()
-    module.build = lambda path, timesteps, batching, world: (train, test, 7, f"frames of {path}")
+    loaders = Loaders(train, test)
+    module.build = lambda path, timesteps, batching, world: (loaders, 7, f"frames of {path}")
     monkeypatch.setitem(sys.modules, "utils.events.cifar10_dvs", module)
     monkeypatch.setattr("utils.events.cifar10_dvs", module, raising=False)
     data = load("CIFAR10DVS", "here")

@@ -56,6 +56,17 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(images):
     assert not torch.equal(_epoch(other, 2)[0], x)
 
 
+def test_validation_images_are_held_out_of_train_and_not_augmented(images):
+    whole, data = _build(build_data, images), _build(build_data, images, "--val_split 0.3")
+    files = [set(loader.images.files) for loader in (data.train, data.validation)]
+    assert files[0] | files[1] == set(whole.train.images.files) and not files[0] & files[1]
+    assert _epoch(data.validation, 0)[1].bincount().tolist() == [2, 2, 2]
+    assert torch.equal(_epoch(data.validation, 0)[0], _epoch(data.validation, 1)[0])
+    assert torch.equal(_epoch(data.test, 0)[0], _epoch(whole.test, 0)[0])
+    assert "15 training, 6 validation (held out) and 9 test images" in data.description
+    assert "21 training and 9 validation images" in whole.description
+
+
 def test_loader_processes_change_nothing_and_stay(images):
     alone, helped = _build(build_data, images), _build(build_data, images, "-j 2")
     for epoch in (1, 2):

@@ -63,6 +63,10 @@ NUMBERS = """
 --dropout nan | --dropout
 --train_Vth 2 | --train_Vth
 --accumulate 0 | --accumulate
+--val_split 1 | --val_split
+--val_split -0.1 | --val_split
+--val_split nan | --val_split
+--val_split 1e-9 | --val_split; none is for validation
 --accumulate {digits} | --accumulate
 --save_every -1 | --save_every
 --save_every {digits} | --save_every

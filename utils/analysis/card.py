@@ -36,8 +36,10 @@ def _network(facts: Facts) -> Iterator[str]:
 def _results(facts: Facts, summary: Summary | None) -> Iterator[str]:
     yield "| on the test data | |"
     yield "|---|---|"
-    accuracy = facts["best_acc"] if summary is None else summary["accuracy"]
-    yield f"| accuracy | {accuracy:.2f} % |"
+    yield f"| accuracy | {facts['accuracy']:.2f} % |"
+    if facts["chosen_on"] == "validation":
+        chosen = f"{facts['best_acc']:.2f} %"
+        yield f"| accuracy on the validation data, which chose the checkpoint | {chosen} |"
     if summary is None:
         return
     energy = summary["energy"]

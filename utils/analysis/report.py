@@ -20,6 +20,8 @@ from utils.runs.record import commit, extend_record
 from utils.system.atomic_write import REMEDY, write_atomically
 from utils.system.errors import warn_on_write_error
 from utils.training.context import RunContext, device_name
+from utils.training.evaluate import score
+from utils.training.metrics import Scores
 
 Facts = dict[str, Any]
 
@@ -31,9 +33,9 @@ _ENERGIES = ("synaptic_operations", "macs", "ann_macs", "energy_pj", "ann_energy
 def finish_run(context: RunContext, recorder: Recorder | None, flags: ReportFlags) -> None:
     """Write the model card of a training that ended, and with `--report` the report; a collective.
 
-    Both are about the best checkpoint, whose weights are loaded. After an evaluation, `--report`
-    is about the network evaluated, and there is no card. `recorder` is None for a network without
-    neurons.
+    Both are about the best checkpoint, whose weights are loaded; where validation data chose it,
+    this is the only test. After an evaluation, `--report` is about the network evaluated, and
+    there is no card. `recorder` is None for a network without neurons.
     """
     if context.training.evaluate:
         if flags.report:
@@ -46,12 +48,28 @@ def finish_run(context: RunContext, recorder: Recorder | None, flags: ReportFlag
         return
     checkpoint.load_weights(context.model, content["state_dict"], best.name)
     summary = None if recorder is None else measure(context, recorder, flags.options)
+    accuracy = _test_accuracy(context, content, summary)
     if context.world.is_main:
-        facts = describe(context, best.name, content)
+        facts = describe(context, best.name, content) | {"accuracy": accuracy}
         with warn_on_write_error("the model card"):
             _write_card(context, facts, summary)
         if flags.report:
             write_report(context, best.with_suffix(""), facts, summary)
+
+
+def _test_accuracy(
+    context: RunContext, content: CheckpointContent, summary: Summary | None
+) -> float:
+    """Return the test accuracy of the best checkpoint, tested if it never was; a collective."""
+    chosen = float(content.get(context.keys.best_acc, 0.0))
+    if context.data.validation is None:
+        return chosen if summary is None else summary["accuracy"]
+    title = f"best checkpoint by validation accuracy, {chosen:.2f} %: test"
+    if summary is None:
+        return score(context, title, context.data.test).top1
+    scores = Scores(*(summary[key] for key in ("loss", "accuracy", "top5", "images")))
+    context.world.print_main(f"{title} {scores}")
+    return scores.top1
 
 
 def _card_is_missing(files: RunFiles) -> bool:
@@ -79,6 +97,9 @@ def measure(context: RunContext, recorder: Recorder, options: ReportOptions) -> 
 def describe(context: RunContext, file: str, content: CheckpointContent) -> Facts:
     """Return facts about the checkpoint `file` with this `content`, as for JSON."""
     data, model = context.data, context.model
+    checksums = {"training": data.train.checksum(), "test": data.test.checksum()}
+    if data.validation is not None:
+        checksums["validation"] = data.validation.checksum()
     return {
         **context.facts(),
         "network": context.network,
@@ -87,8 +108,9 @@ def describe(context: RunContext, file: str, content: CheckpointContent) -> Fact
         "checkpoint": file,
         "epoch": content.get("epoch"),
         "best_acc": float(content.get(context.keys.best_acc, 0.0)),
+        "chosen_on": data.selection_name,
         "data": data.description,
-        "checksums": {"training": data.train.checksum(), "test": data.test.checksum()},
+        "checksums": checksums,
         "engine": model.engine_line(),
         "device": device_name(context.world),
         "commit": commit(),
@@ -122,7 +144,9 @@ def _write_card(context: RunContext, facts: Facts, summary: Summary | None) -> N
     title = f"{facts['network']} on {facts['dataset']}"
     text = card.render(title, facts, summary).encode(errors="backslashreplace")
     write_atomically(context.files.card, lambda file: file.write(text))
-    results = {"accuracy": facts["best_acc"]}
+    results = {"accuracy": facts["accuracy"]}
+    if facts["chosen_on"] == "validation":
+        results["validation_accuracy"] = facts["best_acc"]
     if summary is not None:
         results |= {key: summary[key] for key in _RESULTS}
         results |= {key: summary["energy"][key] for key in _ENERGIES}

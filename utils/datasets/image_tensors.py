@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.datasets.loader import Batch, SpanLoader
-from utils.datasets.sharding import Span, epoch_generator
+from utils.datasets.loader import Batch, Batching, Loaders, SpanLoader
+from utils.datasets.sharding import Span, epoch_generator, test_spans, train_spans
+from utils.datasets.validation_split import hold_out
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel
+Transform = Callable[[torch.Tensor], torch.Tensor]  # of a batch of images or frames
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, rows: np.ndarray) -> ImageSet:
+        """Return the set of the samples in these `rows`."""
+        index = torch.from_numpy(rows).to(self.labels.device)
+        return ImageSet(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> ImageSet:
         """Return the set on `device`."""
@@ -106,7 +113,7 @@ class TrainImages(SpanLoader):
     def __init__(
         self,
         data: ImageSet,
-        normalise: Normalise,
+        normalise: Transform,
         augmentation: Augmentation,
         spans: Sequence[Span],
         seed: int,
@@ -140,7 +147,7 @@ class TestImages(SpanLoader):
 
     __test__ = False  # not a test for pytest to collect
 
-    def __init__(self, data: ImageSet, normalise: Normalise, spans: Sequence[Span]) -> None:
+    def __init__(self, data: ImageSet, normalise: Transform, spans: Sequence[Span]) -> None:
         super().__init__(len(data), spans)
         self.data, self.normalise = data, normalise
 
@@ -149,3 +156,33 @@ class TestImages(SpanLoader):
 
     def load(self, start: int, stop: int) -> Batch:
         return self.normalise(self.data.images[start:stop]), self.data.labels[start:stop]
+
+
+def build_loaders(
+    train: ImageSet,
+    test: ImageSet,
+    normalise: Transform,
+    augmentation: Augmentation,
+    batching: Batching,
+    rank: int = 0,
+    size: int = 1,
+) -> Loaders:
+    """Return the loaders of `rank` of `size`; validation images are normalised as test images.
+
+    Raises UserError for a split of the training images that leaves one part empty.
+    """
+    test_loader = _test_loader(test, normalise, batching, rank, size)
+    validation = None
+    if batching.val_split:
+        kept, held = hold_out(train.labels.tolist(), batching.val_split, batching.seed)
+        validation = _test_loader(train[held], normalise, batching, rank, size)
+        train = train[kept]
+    spans = train_spans(len(train), batching.train_batch, rank, size, batching.sync_bn)
+    train_loader = TrainImages(train, normalise, augmentation, spans, batching.seed)
+    return Loaders(train_loader, test_loader, validation)
+
+
+def _test_loader(
+    data: ImageSet, normalise: Transform, batching: Batching, rank: int, size: int
+) -> TestImages:
+    return TestImages(data, normalise, test_spans(len(data), batching.test_batch, rank, size))

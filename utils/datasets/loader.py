@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -73,7 +74,7 @@ class Batching:
     """How a data set is batched: the batch sizes over all ranks, and the seed of the order.
 
     This rank loads with `workers` processes; `sync_bn` tells that BatchNorm statistics are over
-    all ranks.
+    all ranks; a share `val_split` of the training data is held out for validation.
     """
 
     train_batch: int
@@ -81,6 +82,26 @@ class Batching:
     workers: int
     sync_bn: bool
     seed: int
+    val_split: float = 0.0
+
+
+class Loaders(NamedTuple):
+    """The loaders of one rank; `validation` is None where no training data are held out."""
+
+    train: Loader
+    test: Loader
+    validation: Loader | None = None
+
+    def counts(self, samples: str = "images") -> str:
+        """Return the number of `samples` in each part, as a description of the data names them."""
+        if self.validation is None:
+            return (
+                f"{self.train.num_samples:,} training and {self.test.num_samples:,} test {samples}"
+            )
+        return (
+            f"{self.train.num_samples:,} training, {self.validation.num_samples:,} validation "
+            f"(held out) and {self.test.num_samples:,} test {samples}"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +109,30 @@ class Data:
     """A data set ready for training: its loaders, its classes and a line that describes it."""
 
     name: str
-    train: Loader
-    test: Loader
+    loaders: Loaders
     num_classes: int
     in_channels: int
     classes: tuple[str, ...] | None
     description: str
+
+    @property
+    def train(self) -> Loader:
+        return self.loaders.train
+
+    @property
+    def test(self) -> Loader:
+        return self.loaders.test
+
+    @property
+    def validation(self) -> Loader | None:
+        return self.loaders.validation
+
+    @property
+    def selection(self) -> Loader:
+        """The data that each epoch is scored on, and the best checkpoint is chosen by."""
+        return self.test if self.validation is None else self.validation
+
+    @property
+    def selection_name(self) -> str:
+        """How logs name these data: "test" or "validation"."""
+        return "test" if self.validation is None else "validation"

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.datasets.image_tensors import Augmentation, ImageSet, TestImages, TrainImages
-from utils.datasets.loader import Batching, Loader
-from utils.datasets.sharding import test_spans, train_spans
+from utils.datasets.image_tensors import Augmentation, ImageSet, build_loaders
+from utils.datasets.loader import Batching, Loaders
 from utils.events.collection import CLASSES, Sample, list_samples, prepare, read_sample, split
 from utils.events.frame_cache import FrameKind
 from utils.system.progress_counter import count_progress
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
 INPUT_SIZE = 48  # pixels along each side of a training frame
 
 
-def build(
-    path: str, timesteps: int, batching: Batching, world: World
-) -> tuple[Loader, Loader, int, str]:
-    """Return training loader, test loader, number of classes and a line that describes the data.
+def build(path: str, timesteps: int, batching: Batching, world: World) -> tuple[Loaders, int, str]:
+    """Return the loaders, the number of classes and a line that describes the data.
 
     The loaders yield frames `(N, T, 2, 48, 48)` float32 and labels `(N,)` int64 on the device.
     Raises UserError where the data are missing, cannot be fetched, or are damaged.
@@ -39,16 +36,13 @@ def build(
     train, test = _halves(Path(path), timesteps, batching.workers, world)
     by_step = nn.Unflatten(1, (timesteps, 2))
     crop = Augmentation(padding=4, flip=False)
-    spans = train_spans(len(train), batching.train_batch, world.rank, world.size, batching.sync_bn)
-    train_loader = TrainImages(train, by_step, crop, spans, batching.seed)
-    spans = test_spans(len(test), batching.test_batch, world.rank, world.size)
-    test_loader = TestImages(test, by_step, spans)
+    loaders = build_loaders(train, test, by_step, crop, batching, world.rank, world.size)
     description = (
-        f"CIFAR10DVS: {len(train):,} training and {len(test):,} test recordings as frames"
+        f"CIFAR10DVS: {loaders.counts('recordings')} as frames"
         f" {timesteps}x2x{INPUT_SIZE}x{INPUT_SIZE}, {len(CLASSES)} classes, training with"
         f" random crop {crop.padding}"
     )
-    return train_loader, test_loader, len(CLASSES), description
+    return loaders, len(CLASSES), description
 
 
 def _halves(root: Path, timesteps: int, workers: int, world: World) -> tuple[ImageSet, ImageSet]:

@@ -140,7 +140,8 @@ class RunContext:
         """Print where the neuron setting differs from that of the checkpoint resumed.
 
         Raises `UserError` for a checkpoint of another network: the names are compared, since IF
-        and LIF networks have the same parameters.
+        and LIF networks have the same parameters. Raises it for training on with other validation
+        data, too.
         """
         if not self.resumed:
             return
@@ -150,6 +151,8 @@ class RunContext:
             raise UserError(
                 f"--resume {self.resumed.name} is a checkpoint of {flag} {written}: pass that"
             )
+        if not self.training.evaluate:
+            self._check_split(self.resumed)
         now = asdict(self.setting)
         for name, value in content.get("setting", {}).items():
             if name in now and name != "rate_stat" and _is_plain(value) and now[name] != value:
@@ -157,12 +160,29 @@ class RunContext:
                     f"note: --{name} was {value} in {self.resumed.name}, is {now[name]}"
                 )
 
+    def _check_split(self, resumed: Resumed) -> None:
+        """Raise `UserError` where the validation data are not those of the checkpoint resumed."""
+        content, split = resumed.content, self.batching.val_split
+        written = content.get("args", {}).get("val_split", 0.0)
+        seed = content.get("manualSeed", self.seed)
+        if written != split:
+            other = f"--val_split {written}"
+        elif split and seed != self.seed:
+            other = f"the seed {seed}, from which the validation data follow"
+        else:
+            return
+        raise UserError(
+            f"--val_split {split:g}: {resumed.name} was trained with {other}; pass that, so that "
+            "training and validation data stay apart"
+        )
+
     def _image_steps(self) -> int:
         """Return about how many images times timesteps this rank will present."""
         flags, data = self.training, self.data
         epochs = flags.epochs - flags.start_epoch
         trained = 0 if flags.evaluate else epochs * data.train.num_samples
-        tested = data.test.num_samples * (1 if flags.evaluate else epochs)
+        selection = epochs * data.selection.num_samples
+        tested = data.test.num_samples if flags.evaluate else selection
         return self.setting.timesteps * (trained + tested) // self.world.size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from utils.datasets.loader import Loader
 from utils.datasets.sharding import shard
 from utils.runs import checkpoint
 from utils.runs.evaluation_table import Evaluation, append_evaluation
@@ -25,8 +26,8 @@ def evaluate(context: RunContext) -> None:
         context.world.print_main("note: no --resume, so the network is untrained")
     if context.setting.rate_stat:
         context.model.reset_firing_rates()
-    scores = score(context, "test")
-    rates = mean_firing_rates(context) if context.setting.rate_stat else {}
+    scores = score(context, "test", context.data.test)
+    rates = mean_firing_rates(context, context.data.test) if context.setting.rate_stat else {}
     if context.world.is_main:
         _save(context, scores, rates)
 
@@ -56,23 +57,19 @@ def _save(context: RunContext, scores: Scores, rates: dict[str, float]) -> None:
         Log(files.log).append(evaluation_row(scores.loss, scores.top1))
 
 
-def score(context: RunContext, title: str) -> Scores:
-    """Return the scores of the network on the whole test set, and print them after `title`."""
-    test = context.data.test
-    test.set_epoch(0)
+def score(context: RunContext, title: str, data: Loader) -> Scores:
+    """Return the scores of the network on all of `data`, and print them after `title`."""
+    data.set_epoch(0)
     bars = bar_factory(context.world, context.training.print_freq)
     with explain_failures(context):
-        scores = loop.evaluate(context.model, test, context.world, bars(title, test))
-    context.world.print_main(
-        f"{title} loss {scores.loss:.4f}, top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
-        f"of {scores.samples:,} samples"
-    )
+        scores = loop.evaluate(context.model, data, context.world, bars(title, data))
+    context.world.print_main(f"{title} {scores}")
     return scores
 
 
-def mean_firing_rates(context: RunContext) -> dict[str, float]:
-    """Return each layer's mean firing rate over the whole test set; a collective."""
-    world, samples = context.world, context.data.test.num_samples
+def mean_firing_rates(context: RunContext, data: Loader) -> dict[str, float]:
+    """Return each layer's mean firing rate over all of `data`, evaluated before; a collective."""
+    world, samples = context.world, data.num_samples
     first, last = shard(0, samples, world.rank, world.size)
     local = context.model.firing_rates()
     parts = world.all_gather({layer: rate * (last - first) for layer, rate in local.items()})

@@ -121,6 +121,13 @@ def add_training(group) -> None:
     group.add_argument("--nesterov", action="store_true", help="Nesterov momentum")
     group.add_argument("--weight-decay", "--wd", type=at_least(0, float), default=5e-4, help="L2")
     group.add_argument(
+        "--val_split",
+        type=fraction,
+        default=0.0,
+        metavar="F",
+        help="share of the training data held out to choose the best checkpoint by",
+    )
+    group.add_argument(
         "--accumulate",
         type=at_least(1),
         default=1,

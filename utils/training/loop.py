@@ -37,12 +37,12 @@ def fit(
     parts: int = 1,
     compression: str = "none",
 ) -> None:
-    """Train `state.model` to the end of `schedule` and evaluate it after each epoch.
+    """Train `state.model` to the end of `schedule`, and score it on `data.selection` each epoch.
 
     `parts` is that of `compute_gradients`, `compression` that of `World.wrap`.
     """
     wrapped, hooks = world.wrap(state.model, compression), hooks or StepHooks()
-    train, test, clock = data.train, data.test, RunClock(schedule.epochs)
+    train, test, clock = data.train, data.selection, RunClock(schedule.epochs)
     for epoch in range(state.epoch, schedule.epochs):
         started, title = time.perf_counter(), f"epoch {epoch + 1}/{schedule.epochs}"
         train.set_epoch(epoch)
@@ -57,7 +57,7 @@ def fit(
             set_learning_rate(state.optimizer, rates[-1])
         trained = state.meter.reduce(world)
         speed = share * trained.samples / (time.perf_counter() - started)
-        bar = bars(f"{title} test", test, clock)
+        bar = bars(f"{title} {data.selection_name}", test, clock)
         tested = evaluate(state.model, test, world, bar, hooks.stops_evaluation)
         hooks.after_evaluation()
         is_best = state.advance(len(train), tested.top1)

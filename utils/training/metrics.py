@@ -19,6 +19,12 @@ class Scores(NamedTuple):
     top5: float
     samples: int
 
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f}, top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} % "
+            f"of {self.samples:,} samples"
+        )
+
 
 class EpochResult(NamedTuple):
     """The outcome of one epoch; `is_best` if its test accuracy is the highest so far.

@@ -141,7 +141,8 @@ class RunOutput:
         self.checkpoints.save_epoch(content, result.is_best)
         world.print_main(
             f"epoch {state.epoch}/{self.context.training.epochs}: train loss {trained.loss:.4f} "
-            f"acc {trained.top1:.2f} %, test loss {tested.loss:.4f} acc {tested.top1:.2f} % "
+            f"acc {trained.top1:.2f} %, {self.context.data.selection_name} loss "
+            f"{tested.loss:.4f} acc {tested.top1:.2f} % "
             f"(best {state.best_acc:.2f} %), {result.seconds:.1f} s"
         )
 
@@ -153,13 +154,13 @@ class RunOutput:
         title = f"{self.files.stem} on {context.data.name}, {context.model.engine_line()}"
         self._complete_logs()
         with warn_on_write_error("the curves"):
-            save_curves(self.files.curves, state.rows, title)
+            save_curves(self.files.curves, state.rows, title, context.data.selection_name)
         self.checkpoints.finish()
         if state.skipped:
             context.world.print_main(f"{state.skipped} steps were skipped")
         context.world.print_main(
-            f"best test accuracy {state.best_acc:.2f} % in {state.epoch} epochs; log, checkpoints "
-            f"and curves: {self.files.path('*')}"
+            f"best {context.data.selection_name} accuracy {state.best_acc:.2f} % in {state.epoch} "
+            f"epochs; log, checkpoints and curves: {self.files.path('*')}"
         )
 
     def finish_stopped(self) -> None:
@@ -201,7 +202,7 @@ class RunOutput:
         if self.tensorboard.start(state.epoch, self._in_place()):
             first = state.epoch - len(state.rows) + 1
             for epoch, row in enumerate(state.rows, first):
-                self.tensorboard.add(epoch, _log_curves(row))
+                self.tensorboard.add(epoch, _log_curves(row, self.context.data.selection_name))
 
     def _writes_json(self) -> bool:
         """Return whether to write the log as JSON: with its flag, or as an earlier start did."""
@@ -217,13 +218,15 @@ class RunOutput:
 
     def _curves(self, result: EpochResult) -> dict[str, float]:
         """Return the values of an epoch for TensorBoard; a collective."""
-        context, trained, tested = self.context, result.train, result.test
-        values = _log_curves(self.state.rows[-1])
-        values |= {"accuracy_top5/train": trained.top5, "accuracy_top5/test": tested.top5}
+        context, data = self.context, self.context.data
+        tested_on = data.selection_name
+        values = _log_curves(self.state.rows[-1], tested_on)
+        values |= {"accuracy_top5/train": result.train.top5}
+        values |= {f"accuracy_top5/{tested_on}": result.test.top5}
         values["speed/training_images_per_second"] = result.speed
         values["memory/peak_MiB"] = peak_memory(context.world.device) / 2**20
         if context.timesteps:
-            rates, neurons = mean_firing_rates(context), context.model.neurons()
+            rates, neurons = mean_firing_rates(context, data.selection), context.model.neurons()
             context.model.reset_firing_rates()
             values |= {f"firing_rate/{_dotted(layer)}": rate for layer, rate in rates.items()}
             thresholds = {layer: neuron.Vth.item() for layer, neuron in neurons.items()}
@@ -241,15 +244,15 @@ class RunOutput:
             return 0
 
 
-def _log_curves(row: Sequence[float]) -> dict[str, float]:
+def _log_curves(row: Sequence[float], tested_on: str) -> dict[str, float]:
     """Return the values of a row of the log by the name of their curve."""
     values = dict(zip(NAMES, row, strict=True))
     return {
         "learning_rate": values["learning_rate"],
         "loss/train": values["train_loss"],
-        "loss/test": values["test_loss"],
+        f"loss/{tested_on}": values["test_loss"],
         "accuracy/train": values["train_accuracy"],
-        "accuracy/test": values["test_accuracy"],
+        f"accuracy/{tested_on}": values["test_accuracy"],
     }
 
 

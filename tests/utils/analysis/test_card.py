@@ -11,6 +11,8 @@ FACTS = {
     "checkpoint": "net_best.pth",
     "epoch": 7,
     "best_acc": 51.25,
+    "chosen_on": "test",
+    "accuracy": 75.0,
     "data": "a data set",
     "checksums": {"training": "aa11", "test": "bb22"},
     "manualSeed": 5,
@@ -52,7 +54,13 @@ def test_values_stay_within_their_cells():
     )
 
 
-def test_without_neurons_the_accuracy_is_that_of_the_checkpoint():
+def test_without_neurons_there_is_the_accuracy_alone():
     card = render("net", FACTS, None)
-    assert "| accuracy | 51.25 % |" in card
+    assert "| accuracy | 75.00 % |" in card and "validation" not in card
     assert "firing rate" not in card
+
+
+def test_the_accuracy_that_chose_the_checkpoint_is_told_from_that_of_the_test():
+    card = render("net", FACTS | {"chosen_on": "validation"}, None)
+    assert "| accuracy | 75.00 % |" in card
+    assert "| accuracy on the validation data, which chose the checkpoint | 51.25 % |" in card

@@ -38,7 +38,7 @@ def resized(samples):
 
 
 def test_the_loaders_yield_frames_and_labels(root):
-    train, test, num_classes, description = loaders(root)
+    (train, test, _), num_classes, description = loaders(root)
     assert (train.num_samples, test.num_samples, num_classes) == (90, 10, 10)
     assert (len(train), len(test)) == (12, 2)
     frames, labels = next(iter(train))
@@ -47,8 +47,17 @@ def test_the_loaders_yield_frames_and_labels(root):
     assert "90 training and 10 test" in description and "\n" not in description
 
 
+def test_validation_recordings_are_training_recordings_without_augmentation(root):
+    batching = Batching(8, test_batch=5, workers=2, sync_bn=False, seed=3, val_split=0.2)
+    (train, test, held), _, description = build(str(root), T, batching, World(CPU))
+    assert "72 training, 18 validation (held out) and 10 test recordings" in description
+    assert (train.num_samples, test.num_samples, held.num_samples) == (72, 10, 18)
+    known = {frames.numpy().tobytes() for frames in resized(split(list_samples(root, KIND))[0])}
+    assert all(frames.numpy().tobytes() in known for frames in images(held))
+
+
 def test_test_frames_are_the_resized_counts_in_order(root):
-    _, test, _, _ = loaders(root)
+    (_, test, _), _, _ = loaders(root)
     torch.testing.assert_close(images(test), resized(split(list_samples(root, KIND))[1]))
     assert torch.cat([labels for _, labels in test]).tolist() == list(range(10))
 
@@ -70,7 +79,7 @@ def test_resizing_agrees_with_the_formula():
 
 
 def test_a_training_sample_is_cropped_once_for_all_steps_and_polarities(root):
-    train, _, _, _ = loaders(root, train_batch=90)
+    train = loaders(root, train_batch=90)[0].train
     train.set_epoch(1)
     frames, labels = next(iter(train))
     padded = torch.nn.functional.pad(resized(split(list_samples(root, KIND))[0]), (4,) * 4)
@@ -83,24 +92,24 @@ def test_a_training_sample_is_cropped_once_for_all_steps_and_polarities(root):
 
 
 def test_an_epoch_depends_only_on_its_seed_and_number(root):
-    train, again = loaders(root)[0], loaders(root)[0]
+    train, again = loaders(root)[0].train, loaders(root)[0].train
     train.set_epoch(0)
     first = images(train)
     train.set_epoch(5)
     again.set_epoch(5)
     fifth = images(train)
     assert torch.equal(fifth, images(again)) and not torch.equal(fifth, first)
-    assert not torch.equal(images(loaders(root, seed=4)[0]), first)
+    assert not torch.equal(images(loaders(root, seed=4)[0].train), first)
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_share_each_batch_and_the_test_set(root, size):
-    alone, test, _, _ = loaders(root, train_batch=9)
+    (alone, test, _), _, _ = loaders(root, train_batch=9)
     shares = [loaders(root, rank, size, train_batch=9) for rank in range(size)]
-    for batch, *parts in zip(alone, *(share[0] for share in shares), strict=True):
+    for batch, *parts in zip(alone, *(share[0].train for share in shares), strict=True):
         assert torch.equal(batch[0], torch.cat([frames for frames, _ in parts]))
         assert torch.equal(batch[1], torch.cat([labels for _, labels in parts]))
-    assert torch.equal(images(test), torch.cat([images(share[1]) for share in shares]))
+    assert torch.equal(images(test), torch.cat([images(share[0].test) for share in shares]))
 
 
 def test_published_caches_give_the_same_batches(root, tmp_path):
@@ -108,7 +117,7 @@ def test_published_caches_give_the_same_batches(root, tmp_path):
         file = tmp_path / sample.frames.relative_to(root)
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(file, read_sample(sample, KIND).astype(np.float64))
-    assert torch.equal(images(loaders(tmp_path)[1]), images(loaders(root)[1]))
+    assert torch.equal(images(loaders(tmp_path)[0].test), images(loaders(root)[0].test))
 
 
 def test_only_rank_0_prints_and_prepares(root, capsys):

@@ -55,7 +55,10 @@ class Writer:
 def _fit(loader, skip=True, save_every=0, epochs=2):
     """Return the state after `epochs`, and the writer."""
     state = _state()
-    writer, data = Writer(state), SimpleNamespace(train=loader, test=Loader((5,)))
+    writer, data = (
+        Writer(state),
+        SimpleNamespace(train=loader, selection=Loader((5,)), selection_name="test"),
+    )
     with Signals() as signals:
         hooks = RunHooks(state, STEPS, WORLD, signals, writer, save_every, skip)
         loop.fit(state, data, Schedule(0.1, epochs), WORLD, Bar, hooks)

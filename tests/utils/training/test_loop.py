@@ -29,7 +29,9 @@ def _state(name="SGD"):
 def _fit(state, epochs=4, after_epoch=lambda result: None, loader=None):
     hooks = StepHooks()
     hooks.after_epoch = after_epoch
-    data = SimpleNamespace(train=loader or Loader(), test=Loader((5, 5)))
+    data = SimpleNamespace(
+        train=loader or Loader(), selection=Loader((5, 5)), selection_name="test"
+    )
     loop.fit(state, data, Schedule(0.1, epochs, warmup=5), WORLD, Bar, hooks)
 
 
