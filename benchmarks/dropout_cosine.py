@@ -20,8 +20,9 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from models import NeuronSetting, create_model  # noqa: E402
-from utils.events import collection  # noqa: E402
-from utils.events.cifar10_dvs import resize  # noqa: E402
+from utils.events.batches import resize  # noqa: E402
+from utils.events.cifar10_dvs import CIFAR10DVS  # noqa: E402
+from utils.events.collection import prepare, read_sample  # noqa: E402
 from utils.events.frame_cache import FrameKind  # noqa: E402
 
 SETTINGS = {
@@ -59,12 +60,12 @@ def _draw_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
 def _recordings(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """The first recordings of every class, as frames `(N, T, 2, 48, 48)`."""
     kind = FrameKind(args.timesteps)
-    collection.prepare(args.path, kind, workers=2)
-    samples = collection.list_samples(args.path, kind)
+    prepare(CIFAR10DVS(), args.path, kind, workers=2)
+    samples = CIFAR10DVS().samples(args.path, kind)
     each = args.batch // 10
     chosen = [[s for s in samples if s.label == label][:each] for label in range(10)]
     flat = [sample for group in chosen for sample in group]
-    frames = [resize(collection.read_sample(sample, kind)) for sample in flat]
+    frames = [resize(read_sample(sample, kind)) for sample in flat]
     return torch.stack(frames), torch.tensor([sample.label for sample in flat])
 
 

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe  # noqa: E402
 from utils.datasets.digits import load_digits  # noqa: E402
-from utils.events.cifar10_dvs import load, resize  # noqa: E402
-from utils.events.collection import CLASSES, list_samples, prepare  # noqa: E402
+from utils.events.batches import load, resize  # noqa: E402
+from utils.events.cifar10_dvs import CIFAR10DVS, CLASSES  # noqa: E402
+from utils.events.collection import prepare  # noqa: E402
 from utils.events.formats.aedat2 import encode_aedat2  # noqa: E402
 from utils.events.formats.reader import read_events  # noqa: E402
 from utils.events.frame_cache import FrameKind, read_frames, write_frames  # noqa: E402
@@ -86,7 +87,7 @@ def long_recording(k: int, num_events: int) -> Events:
 
 def time_steps(root: Path, kind: FrameKind) -> dict[str, float]:
     """Return the seconds that each step takes for the first recording."""
-    sample = list_samples(root, kind)[0]
+    sample = CIFAR10DVS().samples(root, kind)[0]
     events = read_events(sample.events)
     frames = to_frames(events, kind.timesteps)
     cache, published, small = (root / f"{name}.npz" for name in ("cache", "published", "small"))
@@ -112,10 +113,10 @@ def time_steps(root: Path, kind: FrameKind) -> dict[str, float]:
 
 def time_runs(root: Path, kind: FrameKind, workers: int) -> dict[str, float]:
     """Return the seconds to convert and to load all recordings, and extrapolate to CIFAR10-DVS."""
-    count = len(list_samples(root, kind))
-    conversion = elapsed(lambda: prepare(root, kind, workers))
-    samples = list_samples(root, kind)
-    loading = elapsed(lambda: load(samples, kind, workers, quiet=True))
+    count = len(CIFAR10DVS().samples(root, kind))
+    conversion = elapsed(lambda: prepare(CIFAR10DVS(), root, kind, workers))
+    samples = CIFAR10DVS().samples(root, kind)
+    loading = elapsed(lambda: load(samples, kind, 48, workers, quiet=True))
     return {
         f"convert {count:,} recordings": conversion,
         f"convert {WHOLE:,} (extrapolated)": conversion * WHOLE / count,
@@ -126,7 +127,7 @@ def time_runs(root: Path, kind: FrameKind, workers: int) -> dict[str, float]:
 
 def print_choices(root: Path, kind: FrameKind, times: dict[str, float]) -> None:
     """Print the loading time and the size on disk of each source of training frames."""
-    sample = list_samples(root, kind)[0]
+    sample = CIFAR10DVS().samples(root, kind)[0]
     sizes = {
         name: (root / f"{name}.npz").stat().st_size for name in ("cache", "published", "small")
     }

@@ -23,6 +23,7 @@ from utils.datasets.image_tensors import (
     channel_statistics,
 )
 from utils.datasets.loader import Batching, Data, Loaders
+from utils.events import batches as event_frames
 from utils.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def sample_shape(dataset: str, timesteps: int) -> tuple[int, ...]:
     """Return the shape of an image or of frames; raises `UserError` for an unknown name."""
     if dataset not in _DATASETS:
         raise UserError(_unknown(dataset))
-    return (timesteps, 2, 48, 48) if dataset == "CIFAR10DVS" else (3, 32, 32)
+    if dataset in event_frames.COLLECTIONS:
+        return event_frames.input_shape(dataset, timesteps)
+    return (3, 32, 32)
 
 
 def _unknown(name: str) -> str:
@@ -115,13 +118,8 @@ def _folder(args: Namespace, batching: Batching, world: World) -> Data:
     return _batched(images, args, batching, world)
 
 
-def _cifar10_dvs(args: Namespace, batching: Batching, world: World) -> Data:
-    from utils.events import cifar10_dvs
-
-    loaders, num_classes, description = cifar10_dvs.build(
-        args.path, args.timesteps, batching, world
-    )
-    return Data(args.dataset, loaders, num_classes, 2, None, description)
+def _event_frames(args: Namespace, batching: Batching, world: World) -> Data:
+    return event_frames.build(args.dataset, args.path, args.timesteps, batching, world)
 
 
 _DATASETS: dict[str, Callable[[Namespace, Batching, World], Data]] = {
@@ -129,7 +127,7 @@ _DATASETS: dict[str, Callable[[Namespace, Batching, World], Data]] = {
     "cifar100": _cifar100,
     "digits": _digits,
     "folder": _folder,
-    "CIFAR10DVS": _cifar10_dvs,
+    **dict.fromkeys(event_frames.COLLECTIONS, _event_frames),
 }
 
 

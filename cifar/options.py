@@ -48,7 +48,8 @@ def _add_data(group) -> None:
         "-d",
         "--dataset",
         default="cifar10",
-        help="cifar10, cifar100, CIFAR10DVS, digits (embedded), folder (train/, and test/ or val/)",
+        help="cifar10, cifar100, digits (embedded), folder (train/, and test/ or val/); event "
+        "recordings: CIFAR10DVS, DVS128Gesture, NMNIST, NCaltech101",
     )
     group.add_argument("--path", default="./data", help="where the data are or will be put")
     group.add_argument("-j", "--workers", type=between(0, 1024), default=4, help="loader processes")

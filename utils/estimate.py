@@ -32,7 +32,8 @@ GIB = 2**30
 USABLE = 0.9  # of the memory: the rest goes to fragments and to the libraries
 SCRIPTS = ("cifar", "imagenet")
 LONG_RUN = 10**9  # images times timesteps: enough for `--compile auto` to compile
-CLASSES = {"cifar100": 100, "imagenet": 1000}  # other data sets have 10
+CLASSES = {"cifar100": 100, "imagenet": 1000, "DVS128Gesture": 11, "NCaltech101": 101}
+# Other data sets have 10.
 
 
 class Way(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.events.archives import ARCHIVES
+from utils.events.cifar10_dvs import ARCHIVES
 from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.simulation import simulate
 from utils.system.atomic_write import folder_atomically

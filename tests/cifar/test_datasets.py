@@ -1,8 +1,7 @@
 import hashlib
 import pickle
-import sys
 from argparse import Namespace
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
@@ -12,7 +11,7 @@ from torchvision import datasets
 
 from cifar.datasets import build_data, known_datasets
 from utils.datasets.digits import EMBEDDED
-from utils.datasets.loader import Batching, Loaders
+from utils.datasets.loader import Batching
 from utils.system.errors import UserError
 
 
@@ -212,15 +211,15 @@ def test_fewer_training_images_than_processes(tmp_path):
 
 
 def test_event_recordings_come_from_their_own_module(monkeypatch):
-    module = ModuleType("utils.events.cifar10_dvs")
-    train, test = SimpleNamespace(num_samples=9), SimpleNamespace()
-    loaders = Loaders(train, test)
-    module.build = lambda path, timesteps, batching, world: (loaders, 7, f"frames of {path}")
-    monkeypatch.setitem(sys.modules, "utils.events.cifar10_dvs", module)
-    monkeypatch.setattr("utils.events.cifar10_dvs", module, raising=False)
-    data = load("CIFAR10DVS", "here")
-    assert (data.train, data.test, data.num_classes, data.in_channels) == (train, test, 7, 2)
-    assert data.description == "frames of here"
+    train = SimpleNamespace(num_samples=9)
+    events = SimpleNamespace(train=train)
+
+    def build(name, path, timesteps, batching, world):
+        assert (name, path) == ("NMNIST", "here")
+        return events
+
+    monkeypatch.setattr("utils.events.batches.build", build)
+    assert load("NMNIST", "here") is events
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
@@ -233,5 +232,5 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
 
 def test_a_name_like_no_other_gets_no_suggestion():
     with pytest.raises(UserError) as caught:
-        load("mnist", world=SimpleNamespace())
+        load("stl", world=SimpleNamespace())
     assert "did you mean" not in str(caught.value)

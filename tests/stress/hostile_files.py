@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tests.utils.events.recordings import make_events
-from utils.events.archives import ARCHIVES
+from utils.events.cifar10_dvs import ARCHIVES
 from utils.events.formats.aedat2 import encode_aedat2
 
 HEADER = b"#!AER-DAT2.0\r\n"

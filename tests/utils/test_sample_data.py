@@ -7,8 +7,7 @@ from PIL import Image
 
 from tests.full_disk import largest_file
 from utils.datasets.digits import load_digits, split_digits
-from utils.events.archives import ARCHIVES
-from utils.events.collection import list_samples, split
+from utils.events.cifar10_dvs import ARCHIVES, CIFAR10DVS
 from utils.events.formats.reader import read_events
 from utils.events.frame_cache import FrameKind
 from utils.events.simulation import simulate
@@ -36,15 +35,15 @@ def make(monkeypatch, tmp_path):
 
 
 def test_recordings_have_the_layout_of_cifar10_dvs(make):
-    samples = list_samples(make("data"), FrameKind(10))
+    samples = CIFAR10DVS().samples(make("data"), FrameKind(10))
     assert [(s.label, s.number) for s in samples] == [(c, k) for c in range(10) for k in range(4)]
-    train, test = split(samples)
+    train, test = CIFAR10DVS().split(samples)
     assert len(train) == 30 and len(test) == 10
 
 
 def test_each_recording_shows_a_digit_of_its_class(make):
     images, labels = load_digits()
-    for sample in list_samples(make("data"), FrameKind(10))[::7]:
+    for sample in CIFAR10DVS().samples(make("data"), FrameKind(10))[::7]:
         content = sample.events.read_bytes()
         row = int(re.search(rb"# simulated: digit \d, row (\d+) of digits.npz", content)[1])
         assert labels[row] == sample.label

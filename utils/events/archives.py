@@ -1,126 +1,177 @@
-"""The ten archives of CIFAR10-DVS: download and extract them."""
+"""The archives of published data sets: find or download, check and extract them."""
 
 from __future__ import annotations
 
+import gzip
 import re
-import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from utils.system.atomic_write import folder_atomically
 from utils.system.download import DownloadFailed, fetch, md5_of
 from utils.system.errors import UserError
 from utils.system.text import print_line
 
-ARCHIVES = {  # class, in label order: figshare file number, md5
-    "airplane": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
-    "automobile": (7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
-    "bird": (7712794, "a9c207c91c55b9dc2002dc21c684d785"),
-    "cat": (7712812, "52c63c677c2b15fa5146a8daf4d56687"),
-    "deer": (7712815, "b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
-    "dog": (7712818, "f379ebdf6703d16e0a690782e62639c3"),
-    "frog": (7712842, "cad6ed91214b1c7388a5f6ee56d08803"),
-    "horse": (7712851, "e7cbbf77bec584ffbf913f00e682782a"),
-    "ship": (7712836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
-    "truck": (7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
-}
-# The second address often returns an empty page, as a protection against robots.
-ADDRESSES = (
-    "https://api.figshare.com/v2/file/download/{}",
-    "https://ndownloader.figshare.com/files/{}",
-)
 _MAX_EXPANSION = 100  # recordings compress to about a third
+_CHUNK = 1 << 20
 _SHOWN = 100  # characters of a member's name in messages
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGE = (  # gzip's error comes before OSError, of which it is one
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
-def obtain(names: Sequence[str], root: Path) -> None:
-    """Put the recordings of the classes `names` into `<root>/events`, downloading what is missing.
+@dataclass(frozen=True)
+class Archive:
+    """A published archive: where it is and what it contains.
 
-    A `<class>.zip` in `root` or in one of its folders is used if its md5 is right. Raises
-    UserError if it is not, and if no download works, with the files to fetch by hand.
+    Its `file` has this `md5`. Programs fetch it from `addresses`, if there are any, users from
+    `page`. The members whose whole name matches `members` are extracted to `folder`, relative to
+    the folder of the data, under the name that the pattern's first group matches.
     """
-    for done, name in enumerate(names):
+
+    file: str
+    md5: str
+    addresses: tuple[str, ...]
+    page: str
+    folder: str
+    members: str
+
+
+def obtain(archives: Sequence[Archive], root: Path) -> None:
+    """Extract `archives` below `root`, downloading those that are not there.
+
+    One that lies in `root` or in one of its folders is used if its md5 is right. Raises UserError
+    if it is not, and if no download works, with the files to fetch by hand.
+    """
+    for done, archive in enumerate(archives):
         try:
-            archive = _local_archive(name, root) or _downloaded(name, root)
+            file = _local_file(archive, root) or _downloaded(archive, root)
         except DownloadFailed as error:
-            files = (f"{ADDRESSES[-1].format(ARCHIVES[c][0])} as {c}.zip" for c in names[done:])
+            files = (f"{missing.page} as {missing.file}" for missing in archives[done:])
+            again = "run again to continue, or " if archive.addresses else ""
             raise UserError(
-                f"--path {root}: {error}; run again to continue, or download by hand and save there"
-                f" {', '.join(files)}"
+                f"--path {root}: {error}; {again}download by hand and save there {', '.join(files)}"
             ) from error
-        extract(archive, root / "events" / name)
+        extract(file, root / archive.folder, archive.members)
 
 
-def extract(archive: Path, folder: Path) -> None:
-    """Extract the recordings in `archive` to `folder`, which appears once it is complete.
+def extract(file: Path, folder: Path, pattern: str) -> None:
+    """Extract the members of a zip or tar file that match `pattern`, see `Archive`, to `folder`.
 
-    Raises UserError, before anything is written, for an archive that is damaged or unsafe, and
-    when the file system refuses to write.
+    `folder` appears once it is complete. Raises UserError for an archive that is damaged or unsafe,
+    and when the file system refuses to write.
     """
-    recordings = _recordings(archive)
-    print_line(f"Extracting {archive.name}")
-    try:
-        with (
-            folder_atomically(folder, "make room") as unfinished,
-            zipfile.ZipFile(archive) as members,
-        ):
-            for member in recordings:
-                target = unfinished / PurePosixPath(member.filename).name
-                with members.open(member) as source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file)
-    except _DAMAGE as error:
-        raise _damaged(archive, error) from error
+    print_line(f"Extracting {file.name}")
+    list_members = _tar_members if ".tar" in file.suffixes else _zip_members
+    wanted = re.compile(pattern)
+    with folder_atomically(folder, "make room") as unfinished:
+        for name, source in list_members(file, wanted):
+            target = unfinished / wanted.fullmatch(name)[1]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source, target.open("xb") as copy:
+                _copy(source, copy, file)
 
 
-def _recordings(archive: Path) -> list[zipfile.ZipInfo]:
-    """Return the recordings in `archive`; raises UserError if any of its members is unsafe."""
+def _zip_members(file: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, BinaryIO]]:
+    """Yield the wanted members, after a check of all members, each with its open file."""
+    with _reading(file), zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        for member in members:
+            _check_member(file, member.filename, stat.S_ISLNK(member.external_attr >> 16))
+        _check_size(file, sum(member.file_size for member in members))
+        found = [member for member in members if wanted.fullmatch(member.filename)]
+        names = Counter(wanted.fullmatch(member.filename)[1] for member in found)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise UserError(f"{file}: two recordings are named {twice[0][:_SHOWN]}")
+        for member in found:
+            yield member.filename, archive.open(member)
+
+
+def _tar_members(file: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, BinaryIO]]:
+    """Yield the wanted members in one pass, each with its open file after its check."""
+    size, names = 0, set()
+    with _reading(file), tarfile.open(file) as archive:
+        for member in archive:
+            _check_member(file, member.name, member.issym() or member.islnk())
+            size += max(member.size, 0)
+            _check_size(file, size)
+            match = wanted.fullmatch(member.name)
+            if not (match and member.isfile()):
+                continue
+            if match[1] in names:
+                raise UserError(f"{file}: two recordings are named {match[1][:_SHOWN]}")
+            names.add(match[1])
+            yield member.name, archive.extractfile(member)
+
+
+def _check_member(file: Path, name: str, is_link: bool) -> None:
+    """Raise UserError for a link, or a name that leads out of the folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
+        raise UserError(f"{file}: {name[:_SHOWN]!r} lies outside of its folder")
+    if is_link:
+        raise UserError(f"{file}: {name[:_SHOWN]!r} is a link")
+
+
+def _check_size(file: Path, size: int) -> None:
+    """Raise UserError if members of `size` bytes are suspiciously many for the archive."""
+    if size > _MAX_EXPANSION * file.stat().st_size:
+        raise UserError(f"{file}: its content is more than {_MAX_EXPANSION} times as large")
+
+
+def _copy(source: BinaryIO, target: BinaryIO, file: Path) -> None:
+    """Copy a member of the archive `file`."""
+    while True:
+        with _reading(file):
+            chunk = source.read(_CHUNK)
+        if not chunk:
+            return
+        target.write(chunk)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn the errors of reading a damaged archive inside the context into a UserError."""
     try:
-        with zipfile.ZipFile(archive) as content:
-            members = content.infolist()
+        yield
     except _DAMAGE as error:
-        raise _damaged(archive, error) from error
+        raise UserError(f"{file}: damaged ({error}); remove it and download it again") from error
     except OSError as error:
-        raise UserError(f"{archive}: cannot be read ({error.strerror})") from error
-    for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
-            raise UserError(f"{archive}: {member.filename[:_SHOWN]!r} lies outside of its folder")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise UserError(f"{archive}: {member.filename[:_SHOWN]!r} is a link")
-    if sum(m.file_size for m in members) > _MAX_EXPANSION * archive.stat().st_size:
-        raise UserError(f"{archive}: its content is more than {_MAX_EXPANSION} times as large")
-    found = [m for m in members if re.search(r"\.aedat4?$", m.filename)]
-    names = Counter(PurePosixPath(m.filename).name for m in found)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise UserError(f"{archive}: two recordings are named {twice[0][:_SHOWN]}")
-    return found
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def _damaged(archive: Path, error: Exception) -> UserError:
-    return UserError(f"{archive}: damaged ({error}); remove it and download it again")
-
-
-def _local_archive(name: str, root: Path) -> Path | None:
-    """Return the `<name>.zip` in `root` or directly in one of its folders."""
-    candidates = [root / f"{name}.zip", *sorted(root.glob(f"*/{name}.zip"))]
-    archive = next((file for file in candidates if file.is_file()), None)
-    md5 = ARCHIVES[name][1]
-    if archive is not None and md5_of(archive) != md5:
+def _local_file(archive: Archive, root: Path) -> Path | None:
+    """Return the archive in `root` or directly in one of its folders."""
+    candidates = [root / archive.file, *sorted(root.glob(f"*/{archive.file}"))]
+    file = next((file for file in candidates if file.is_file()), None)
+    if file is not None and md5_of(file) != archive.md5:
+        again = "and it will be downloaded" if archive.addresses else f"get it from {archive.page}"
         raise UserError(
-            f"{archive}: its md5 is not {md5}, so it is incomplete or another file; remove it, and"
-            " it will be downloaded"
+            f"{file}: its md5 is not {archive.md5}, so it is incomplete or another file; remove it,"
+            f" {again}"
         )
-    return archive
+    return file
 
 
-def _downloaded(name: str, root: Path) -> Path:
-    """Download the archive of the class `name` into `root` and return its path."""
-    number, md5 = ARCHIVES[name]
-    archive = root / f"{name}.zip"
-    fetch([address.format(number) for address in ADDRESSES], archive, md5)
-    return archive
+def _downloaded(archive: Archive, root: Path) -> Path:
+    """Download an archive into `root` and return its path."""
+    if not archive.addresses:
+        raise DownloadFailed(f"no {archive.folder}/ or {archive.file} here")
+    file = root / archive.file
+    fetch(archive.addresses, file, archive.md5)
+    return file

@@ -1,8 +1,8 @@
-"""The files of CIFAR10-DVS, or of a collection with the same layout, below one folder."""
+"""Collections of event recordings: their samples, and the frames of these, below one folder."""
 
 from __future__ import annotations
 
-import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,62 +10,98 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.events.archives import ARCHIVES, obtain
-from utils.events.frame_cache import DamagedFrames, FrameKind, convert, convert_all, read_frames
+from utils.events.archives import Archive, obtain
+from utils.events.frame_cache import (
+    Clip,
+    DamagedFrames,
+    FrameKind,
+    convert,
+    convert_all,
+    read_frames,
+)
+from utils.events.recording import DVS128
 from utils.system.errors import UserError
 from utils.system.file_lock import FileLock, LockHeld
 from utils.system.text import print_line
 
-CLASSES = tuple(ARCHIVES)
-_FILE = re.compile(r"cifar10_(?P<name>[a-z]+)_(?P<number>\d+)\.(?:aedat4?|npz)")
-
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording: class index, number within the class, file if it exists, and cache file."""
+    """One sample: class index, number within the class, recording if it exists, and cache file.
+
+    `half` is `train` or `test` where the files tell; `span` is the part of the recording in
+    microseconds, if it is not the whole.
+    """
 
     label: int
     number: int
     events: Path | None
     frames: Path
+    half: str = ""
+    span: tuple[int, int] | None = None
+
+    @property
+    def clip(self) -> Clip:
+        """The conversion that makes the frames."""
+        return Clip(self.events, self.frames, self.span)
 
 
-def prepare(root: Path, kind: FrameKind, workers: int) -> None:
+class Collection(ABC):
+    """The layout of a data set of recordings.
+
+    `name` is that of `--dataset`; recordings have `sensor` rows and columns, which `binning` makes
+    fewer; frames are resized to `size` pixels along each side, unless they have these already, and
+    cropped at random with `padding`.
+    """
+
+    name: str
+    sensor = DVS128
+    binning = 1
+    size = 48
+    padding = 4
+
+    def kind(self, timesteps: int) -> FrameKind:
+        """Return the conversion of this collection's recordings."""
+        return FrameKind(timesteps, sensor=self.sensor, binning=self.binning)
+
+    @abstractmethod
+    def classes(self, root: Path) -> tuple[str, ...]:
+        """Return the names of the classes, in label order."""
+
+    @abstractmethod
+    def missing(self, root: Path, kind: FrameKind) -> list[Archive]:
+        """Return the archives of which nothing is extracted below `root`."""
+
+    @abstractmethod
+    def samples(self, root: Path, kind: FrameKind) -> list[Sample]:
+        """Return all samples below `root`; raises UserError if its files contradict each other."""
+
+    @abstractmethod
+    def split(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+        """Return the training and the test samples; raises UserError if either would be empty."""
+
+
+def prepare(collection: Collection, root: Path, kind: FrameKind, workers: int) -> None:
     """Download, extract and convert what is missing below `root`, one process at a time.
 
     A second process waits for the first. If nothing is missing, nothing is written, so `root` may
     be read-only.
     """
-    if not (_missing_classes(root, kind) or _missing_frames(root, kind)):
+    if not (collection.missing(root, kind) or missing_frames(collection, root, kind)):
         return
     with _locked(root):
-        obtain(_missing_classes(root, kind), root)
-        convert_all(_missing_frames(root, kind), kind, workers)
+        obtain(collection.missing(root, kind), root)
+        convert_all(missing_frames(collection, root, kind), kind, workers)
 
 
-def list_samples(root: Path, kind: FrameKind) -> list[Sample]:
-    """Return the samples below `root` by class and number, also those with cached frames only."""
-    return [sample for label in range(len(CLASSES)) for sample in _class_samples(root, kind, label)]
-
-
-def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Return the training samples, the first 90 % of each class by number, and the test samples.
-
-    Raises UserError if either would be empty.
-    """
-    train, test = [], []
-    for label in range(len(CLASSES)):
-        members = sorted((s for s in samples if s.label == label), key=lambda s: s.number)
-        cut = len(members) * 9 // 10
-        train += members[:cut]
-        test += members[cut:]
-    if not train or not test:
-        raise UserError(f"--path: {len(samples)} recordings are too few for a 90 % split per class")
-    return train, test
+def missing_frames(collection: Collection, root: Path, kind: FrameKind) -> list[Clip]:
+    """Return the conversions that are left to do."""
+    samples = collection.samples(root, kind)
+    return [s.clip for s in samples if s.events and not s.frames.exists()]
 
 
 def read_sample(sample: Sample, kind: FrameKind) -> np.ndarray:
-    """Return the frames `(T, 2, 128, 128)` of a sample, converting it again if they are damaged.
+    """Return the frames `(T, 2, H, W)` of a sample, converting it again if they are damaged.
 
     Raises UserError if there is no recording to convert.
     """
@@ -75,35 +111,10 @@ def read_sample(sample: Sample, kind: FrameKind) -> np.ndarray:
         if sample.events is None:
             raise UserError(f"{error}: damaged, and there is no recording to convert") from error
         print_line(f"{sample.frames} is damaged: converting its recording again")
-    with _locked(sample.frames.parents[2]):
-        convert((sample.events, sample.frames), kind)
+    cache = next(folder for folder in sample.frames.parents if folder.name == kind.folder)
+    with _locked(cache.parent):
+        convert([sample.clip], kind)
     return read_frames(sample.frames, kind)
-
-
-def _class_samples(root: Path, kind: FrameKind, label: int) -> Iterator[Sample]:
-    name = CLASSES[label]
-    recordings = _numbered(root / "events" / name, name)
-    cache = root / kind.folder / name
-    for number in sorted(recordings.keys() | _numbered(cache, name).keys()):
-        frames = cache / f"cifar10_{name}_{number}.npz"
-        yield Sample(label, number, recordings.get(number), frames)
-
-
-def _numbered(folder: Path, name: str) -> dict[int, Path]:
-    """Return the files of class `name` in `folder`, by number."""
-    files = folder.iterdir() if folder.is_dir() else ()
-    matches = ((_FILE.fullmatch(file.name), file) for file in files)
-    return {int(m["number"]): file for m, file in matches if m and m["name"] == name}
-
-
-def _missing_classes(root: Path, kind: FrameKind) -> list[str]:
-    present = {sample.label for sample in list_samples(root, kind)}
-    return [name for label, name in enumerate(CLASSES) if label not in present]
-
-
-def _missing_frames(root: Path, kind: FrameKind) -> list[tuple[Path, Path]]:
-    samples = list_samples(root, kind)
-    return [(s.events, s.frames) for s in samples if s.events and not s.frames.exists()]
 
 
 @contextmanager

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.events.recording import SIZE, Events
+from utils.events.recording import Events
 from utils.system.errors import UserError
 
 SPLITS = ("number", "time")
 NORMALIZATIONS = (None, "frequency", "max", "sum", "norm")
-_PIXELS = 2 * SIZE * SIZE
 _SMALLEST_DIVISOR = 1e-5
 
 
 def to_frames(
     events: Events, timesteps: int, split_by: str = "number", normalization: str | None = None
 ) -> np.ndarray:
-    """Return frames `(T, 2, 128, 128)`, channel p, index `[y, x]`: int64 counts, or float64.
+    """Return frames `(T, 2, H, W)`, channel p, index `[y, x]`: int64 counts, or float64.
 
-    `split_by` is `number` (segments with equal numbers of events) or `time` (of equal duration),
-    `normalization` one of `NORMALIZATIONS`. Raises ValueError for other values, and UserError
-    naming the recording if a segment would be empty or, by time, if timestamps decrease.
+    H and W are the rows and columns of the sensor. `split_by` is `number` (segments with equal
+    numbers of events) or `time` (of equal duration), `normalization` one of `NORMALIZATIONS`.
+    Raises ValueError for other values, and UserError naming the recording if a segment would be
+    empty or, by time, if timestamps decrease.
     """
     if split_by not in SPLITS or normalization not in NORMALIZATIONS:
         raise ValueError(f"split_by {split_by!r}, normalization {normalization!r}: unknown")
@@ -39,17 +39,18 @@ def to_frames(
 
 
 def count_events(events: Events, edges: np.ndarray) -> np.ndarray:
-    """Return int64 counts `(T, 2, 128, 128)` of segments `edges[j]:edges[j + 1]`, `edges` `(T+1,)`.
+    """Return int64 counts `(T, 2, H, W)` of segments `edges[j]:edges[j + 1]`, `edges` `(T+1,)`.
 
     One pass over the events: each is counted in one cell among all segments, polarities and pixels.
     """
     timesteps = len(edges) - 1
-    cell = np.repeat(np.arange(timesteps) * _PIXELS, np.diff(edges))
-    cell += events.p.astype(np.intp) * SIZE**2
-    cell += events.y.astype(np.intp) * SIZE
+    rows, columns = events.sensor
+    cell = np.repeat(np.arange(timesteps) * (2 * rows * columns), np.diff(edges))
+    cell += events.p.astype(np.intp) * (rows * columns)
+    cell += events.y.astype(np.intp) * columns
     cell += events.x
-    counts = np.bincount(cell, minlength=timesteps * _PIXELS)
-    return counts.reshape(timesteps, 2, SIZE, SIZE)
+    counts = np.bincount(cell, minlength=timesteps * 2 * rows * columns)
+    return counts.reshape(timesteps, 2, rows, columns)
 
 
 def normalize(frames: np.ndarray, normalization: str | None) -> np.ndarray:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.utils.events.recordings import write_collection
 from utils.events import collection
-from utils.events.collection import CLASSES, list_samples, prepare, read_sample, split
+from utils.events.cifar10_dvs import CIFAR10DVS, CLASSES
+from utils.events.collection import missing_frames, prepare, read_sample
 from utils.events.formats.reader import read_events
 from utils.events.frame_cache import FrameKind
 from utils.events.frames import to_frames
@@ -19,13 +20,15 @@ from utils.system.file_lock import FileLock
 
 ROOT = Path(__file__).resolve().parents[3]
 KIND = FrameKind(4)
+COLLECTION = CIFAR10DVS()
 PREPARE = """
 import sys
 from pathlib import Path
+from utils.events.cifar10_dvs import CIFAR10DVS
 from utils.events.collection import prepare
 from utils.events.frame_cache import FrameKind
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]), FrameKind(4), workers=2)
+    prepare(CIFAR10DVS(), Path(sys.argv[1]), FrameKind(4), workers=2)
 """
 
 
@@ -53,8 +56,8 @@ def start(script, root):
 
 
 def test_every_recording_gets_its_frames(root):
-    prepare(root, KIND, workers=0)
-    samples = list_samples(root, KIND)
+    prepare(COLLECTION, root, KIND, workers=0)
+    samples = COLLECTION.samples(root, KIND)
     assert [(s.label, s.number) for s in samples] == [(c, k) for c in range(10) for k in range(2)]
     for sample in samples:
         expected = to_frames(read_events(sample.events), 4)
@@ -62,31 +65,31 @@ def test_every_recording_gets_its_frames(root):
 
 
 def test_existing_frames_are_not_converted_again(root):
-    prepare(root, KIND, workers=0)
-    kept, missing = list_samples(root, KIND)[:2]
+    prepare(COLLECTION, root, KIND, workers=0)
+    kept, missing = COLLECTION.samples(root, KIND)[:2]
     os.utime(kept.frames, (1, 1))
     missing.frames.unlink()
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     assert kept.frames.stat().st_mtime == 1 and missing.frames.exists()
 
 
 def test_a_complete_folder_may_be_read_only(root, monkeypatch):
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     monkeypatch.setattr(collection, "FileLock", None)
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--path .*file: cannot be written"):
-        prepare(tmp_path / "file", KIND, workers=0)
+        prepare(COLLECTION, tmp_path / "file", KIND, workers=0)
 
 
 def test_caches_without_recordings_are_enough(root):
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     (root / "events").rename(root / "elsewhere")
-    prepare(root, KIND, workers=0)
-    samples = list_samples(root, KIND)
+    prepare(COLLECTION, root, KIND, workers=0)
+    samples = COLLECTION.samples(root, KIND)
     assert len(samples) == 20 and all(sample.events is None for sample in samples)
 
 
@@ -94,31 +97,22 @@ def test_missing_classes_are_downloaded(root, monkeypatch):
     (root / "events" / "ship").rename(root / "kept")
     requested = []
 
-    def obtain(names, folder):
-        requested.extend(names)
-        if names:
-            (folder / "kept").rename(folder / "events" / names[0])
+    def obtain(archives, folder):
+        requested.extend(archive.file for archive in archives)
+        for archive in archives:
+            (folder / "kept").rename(folder / archive.folder)
 
     monkeypatch.setattr(collection, "obtain", obtain)
-    prepare(root, KIND, workers=0)
-    assert requested == ["ship"]
+    prepare(COLLECTION, root, KIND, workers=0)
+    assert requested == ["ship.zip"]
     assert len(caches(root)) == 20
-
-
-def test_other_files_are_not_samples(root):
-    folder = root / "events" / "cat"
-    for name in ("cifar10_dog_7.aedat", "cifar10_cat_x.aedat", "notes.txt", "cifar10_cat_5.npz~"):
-        (folder / name).write_text("")
-    (folder / "cifar10_cat_1.aedat").rename(folder / "cifar10_cat_10.aedat4")
-    cats = [s.number for s in list_samples(root, KIND) if CLASSES[s.label] == "cat"]
-    assert cats == [0, 10]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"])
 def test_damaged_frames_are_converted_again(root, damage, capsys):
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     before = caches(root)
-    sample = list_samples(root, KIND)[7]
+    sample = COLLECTION.samples(root, KIND)[7]
     sample.frames.write_bytes(damage)
     expected = to_frames(read_events(sample.events), 4)
     np.testing.assert_array_equal(read_sample(sample, KIND), expected)
@@ -127,38 +121,12 @@ def test_damaged_frames_are_converted_again(root, damage, capsys):
 
 
 def test_damaged_frames_without_a_recording_are_named(root):
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     (root / "events").rename(root / "elsewhere")
-    sample = list_samples(root, KIND)[7]
+    sample = COLLECTION.samples(root, KIND)[7]
     sample.frames.write_bytes(b"")
     with pytest.raises(UserError, match=f"{sample.frames.name}.*no recording"):
         read_sample(sample, KIND)
-
-
-def test_the_split_is_by_class_and_number(tmp_path):
-    for number in range(1000):
-        (tmp_path / "events" / "cat").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "events" / "cat" / f"cifar10_cat_{number}.aedat").touch()
-    train, test = split(list_samples(tmp_path, KIND))
-    assert [sample.number for sample in train] == list(range(900))
-    assert [sample.number for sample in test] == list(range(900, 1000))
-
-
-def test_the_split_uses_the_existing_numbers(root):
-    write_collection(root / "more", CLASSES[:2], per_class=30)
-    for number in range(0, 30, 3):
-        (root / "more" / "events" / "airplane" / f"cifar10_airplane_{number}.aedat").unlink()
-    train, test = split(list_samples(root / "more", KIND))
-    assert [(s.label, s.number) for s in test] == [(0, 28), (0, 29)] + [
-        (1, k) for k in (27, 28, 29)
-    ]
-    assert len(train) == 18 + 27
-
-
-def test_too_few_recordings_for_a_split_are_an_error(tmp_path):
-    write_collection(tmp_path, CLASSES, per_class=1)
-    with pytest.raises(UserError, match="too few"):
-        split(list_samples(tmp_path, KIND))
 
 
 def test_a_second_process_waits_and_converts_nothing(root, tmp_path):
@@ -175,7 +143,7 @@ def test_a_second_process_waits_and_converts_nothing(root, tmp_path):
 
 
 def prepare_under_the_held_lock(root):
-    collection.convert_all(collection._missing_frames(root, KIND), KIND, workers=0)
+    collection.convert_all(missing_frames(COLLECTION, root, KIND), KIND, workers=0)
 
 
 def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):
@@ -186,7 +154,7 @@ def test_two_processes_at_once_leave_the_same_caches_as_one(root, tmp_path):
     parallel = caches(root)
     for file in (root / KIND.folder).rglob("*.npz"):
         file.unlink()
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     assert caches(root) == parallel
 
 
@@ -208,10 +176,10 @@ def test_killed_conversions_end_in_the_same_caches(tmp_path):
     last.communicate(timeout=60)
     assert last.returncode == 0
     interrupted = caches(root)
-    assert killed_at < len(interrupted) == len(list_samples(root, KIND))
+    assert killed_at < len(interrupted) == len(COLLECTION.samples(root, KIND))
     for file in (root / KIND.folder).rglob("*.npz"):
         file.unlink()
-    prepare(root, KIND, workers=0)
+    prepare(COLLECTION, root, KIND, workers=0)
     assert caches(root) == interrupted
 
 

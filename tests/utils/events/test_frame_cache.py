@@ -10,6 +10,7 @@ from tests.utils.events.recordings import make_events
 from utils.events import frame_cache
 from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.frame_cache import (
+    Clip,
     DamagedFrames,
     FrameKind,
     convert_all,
@@ -31,15 +32,15 @@ def path(tmp_path):
 @pytest.fixture
 def jobs(tmp_path):
     """Six recordings and their cache files; one has timestamps that step backwards."""
-    pairs = []
+    clips = []
     for k in range(6):
         events = make_events(200, k)
         if k == 3:
             events.t[:] = events.t[::-1].copy()
         recording = tmp_path / f"{k}.aedat"
         recording.write_bytes(encode_aedat2(events))
-        pairs.append((recording, tmp_path / "cache" / f"{k}.npz"))
-    return pairs
+        clips.append(Clip(recording, tmp_path / "cache" / f"{k}.npz"))
+    return clips
 
 
 def test_the_folder_has_the_published_name():
@@ -130,9 +131,9 @@ def test_a_missing_file_is_damage(path):
 
 def test_the_number_of_processes_does_not_change_the_files(jobs, capsys):
     convert_all(jobs, KIND, workers=2)
-    together = [target.read_bytes() for _, target in jobs]
+    together = [clip.frames.read_bytes() for clip in jobs]
     convert_all(jobs, KIND, workers=0)
-    assert [target.read_bytes() for _, target in jobs] == together
+    assert [clip.frames.read_bytes() for clip in jobs] == together
     out = capsys.readouterr().out
     assert out.count("warning: timestamps step backwards 1") == 2  # one line per conversion
     assert "Converting 6/6" in out
@@ -142,7 +143,7 @@ def test_a_bad_recording_is_named_and_converted_frames_are_kept(jobs):
     jobs[4][0].write_bytes(b"#!AER-DAT2.0\r\n123")
     with pytest.raises(UserError, match="4.aedat"):
         convert_all(jobs, KIND, workers=0)
-    assert [target.exists() for _, target in jobs] == [True] * 4 + [False] * 2
+    assert [clip.frames.exists() for clip in jobs] == [True] * 4 + [False] * 2
 
 
 def test_leftovers_of_a_killed_conversion_are_removed(jobs):

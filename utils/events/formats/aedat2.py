@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.events.recording import SIZE, Events
+from utils.events.recording import SIZE, Events, unwrap
 from utils.system.errors import UserError
 
 _WRAP = 1 << 32  # timestamps are stored modulo this many microseconds
@@ -38,7 +38,7 @@ def decode_aedat2(content: bytes, source: str = "events") -> Events:
     fields = np.frombuffer(content, np.uint8, offset=start).reshape(-1, 8)
     times = np.frombuffer(content, ">u4", offset=start)[1::2]
     return Events(
-        t=_unwrap(times.astype(np.int64)),
+        t=unwrap(times.astype(np.int64), _WRAP),
         x=(SIZE - 1) - (fields[:, 3] >> 1),
         y=fields[:, 2] & 0x7F,
         p=(fields[:, 3] & 1) ^ 1,
@@ -88,17 +88,3 @@ def _check_chip(header: bytes, source: str) -> None:
     if chip and not chip[1].rpartition(b".")[2].startswith((b"DVS128", b"Tmpdiff128")):
         name = chip[1].decode(errors="replace")
         raise UserError(f"{source}: recorded by {name[:80]}; only a DVS128 can be read")
-
-
-def _unwrap(times: np.ndarray) -> np.ndarray:
-    """Return unsigned 32-bit timestamps `(n,)` int64 with 2^32 added after each overflow.
-
-    A decrease by more than half the range is an overflow. An increase by more than that is an event
-    from before the last overflow that arrived late, or a long pause if there was no overflow.
-    """
-    steps = np.diff(times)
-    overflows = (steps < -_WRAP // 2).astype(np.int64) - (steps > _WRAP // 2)
-    if not overflows.any():
-        return times
-    count = np.concatenate([[0], np.cumsum(overflows)])
-    return times + _WRAP * (count - np.minimum.accumulate(np.minimum(count, 0)))
