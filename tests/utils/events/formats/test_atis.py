@@ -11,7 +11,8 @@ from utils.system.errors import UserError
 
 
 def rows(events):
-    return [tuple(map(int, row)) for row in zip(events.t, events.x, events.y, events.p)]
+    fields = events.t, events.x, events.y, events.p
+    return [tuple(map(int, row)) for row in zip(*fields, strict=True)]
 
 
 def test_bits_of_an_event():
