@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from utils.system.atomic_write import folder_atomically
 from utils.system.download import DownloadFailed, fetch, md5_of
-from utils.system.errors import UserError
+from utils.system.errors import UserError, first_line
 from utils.system.text import print_line
 
 _MAX_EXPANSION = 100  # recordings compress to about a third
@@ -150,7 +150,8 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise UserError(f"{file}: damaged ({error}); remove it and download it again") from error
+        reason = first_line(error)
+        raise UserError(f"{file}: damaged ({reason}); remove it and download it again") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
 
