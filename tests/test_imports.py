@@ -46,7 +46,7 @@ LAYERS = {
     "utils.datasets": SYSTEM,
     "utils.events": SERVICES,
     "utils.runs": SERVICES,
-    "utils.optimization": SYSTEM,
+    "utils.optimization": SYSTEM | {"utils.distributed"},
     "utils.monitoring": SERVICES | {"utils.runs"},
     "utils.training": SERVICES | {"utils.runs", "utils.optimization", "utils.monitoring"},
     "utils.analysis": UTILS - {"utils.analysis"},

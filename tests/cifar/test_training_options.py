@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 
+from tests import ranks
 from utils.datasets.image_tensors import TrainImages
+from utils.runs import checkpoint
 from utils.runs.log import Log
 
 
@@ -70,3 +73,61 @@ def test_validation_data_choose_the_checkpoint_and_the_test_is_reported_once(
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
     call(*flags, "--resume", "auto")
     assert (folder / "tiny.lif.txt").read_text() == (folder / "tiny.lifwhole.txt").read_text()
+
+
+OPTIONS = {
+    "ema": ("--ema", "0.8"),
+    "all": (
+        *("--ema", "0.8", "--label_smoothing", "0.1", "--optimizer", "AdamW", "--val_split", "0.2"),
+        *("--accumulate", "2", "--on_nan", "skip"),
+    ),
+}
+FLAGS = ("--epochs", "3", "--manualSeed", "8", "--lr", "0.02", "--dropout", "0.2")
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(call, killed_at, options):
+    folder = call(*FLAGS, *options, "--name", "whole")
+    killed_at(4)
+    with pytest.raises(Killed):
+        call(*FLAGS, *options, "--save_every", "1")
+    assert (folder / "tiny.lif_mid.pth").exists()
+    killed_at(None)
+    call(*FLAGS, *options, "--resume", "auto")
+    _assert_same_end(folder)
+
+
+def test_two_processes_stopped_within_an_epoch_end_as_if_they_had_not_been(tmp_path, tiny_flags):
+    flags = ["tests/cifar/tiny_net.py", "cifar/main_multiple_gpus.py", *tiny_flags, *FLAGS]
+    flags += OPTIONS["all"]
+    ranks.run(2, *flags, "--name", "whole")
+    dying = ranks.start(2, *flags, "--save_every", "1", TINY_DIES_AT="4")
+    for process in dying:
+        process.communicate(timeout=60)
+    assert (tmp_path / "digits" / "tiny.lif_mid.pth").exists()
+    ranks.run(2, *flags, "--resume", "auto")
+    _assert_same_end(tmp_path / "digits")
+
+
+def _assert_same_end(folder):
+    assert (folder / "tiny.lif.txt").read_text() == (folder / "tiny.lifwhole.txt").read_text()
+    for kind in (".pth", "_best.pth", "_ema.pth"):
+        ends = [checkpoint.load(folder / f"tiny.lif{name}{kind}") for name in ("", "whole")]
+        for state in ("state_dict", "ema_state_dict"):
+            for key, value in ends[0].get(state, {}).items():
+                assert torch.equal(value, ends[1][state][key]), (kind, state, key)
+        for key in ("epoch", "acc", "best_acc", "ema_acc", "ema_best_acc"):
+            assert ends[0].get(key) == ends[1].get(key), (kind, key)
+
+
+def test_averaged_weights_are_evaluated_from_their_own_file_and_change_no_other(call, capsys):
+    folder = call(*FLAGS, "--name", "A")
+    call(*FLAGS, "--name", "B", "--ema", "0.8")
+    assert (folder / "tiny.lifA.txt").read_text() == (folder / "tiny.lifB.txt").read_text()
+    saved = checkpoint.load(folder / "tiny.lifB_ema.pth")
+    capsys.readouterr()
+    call("-e", "--resume", "tiny.lifB_ema.pth")
+    assert f"top-1 {saved['acc']:.2f} %" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call(*FLAGS, "--resume", "tiny.lifB_ema.pth")
+    assert "cannot train on without optimizer" in capsys.readouterr().err

@@ -64,6 +64,13 @@ NUMBERS = """
 --train_Vth 2 | --train_Vth
 --accumulate 0 | --accumulate
 --val_split 1 | --val_split
+--ema 1 | --ema
+--ema -0.1 | --ema
+--ema nan | --ema
+--label_smoothing 1 | --label_smoothing
+--label_smoothing nan | --label_smoothing
+--optimizer AdamX | --optimizer; AdamW
+--name _ema | --name; another run
 --val_split -0.1 | --val_split
 --val_split nan | --val_split
 --val_split 1e-9 | --val_split; none is for validation

@@ -9,9 +9,12 @@ from torch import Tensor, nn, optim
 
 from utils.system.errors import UserError
 
-NAMES = ("SGD", "Adam")
+NAMES = ("SGD", "Adam", "AdamW")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_SLOTS = {"SGD": {"momentum_buffer"}, "Adam": {"step", "exp_avg", "exp_avg_sq"}}
+_SLOTS = {"SGD": {"momentum_buffer"}} | dict.fromkeys(
+    ("Adam", "AdamW"), {"step", "exp_avg", "exp_avg_sq"}
+)
+_DECOUPLED = "decoupled_weight_decay"  # in the parameter groups, true of AdamW alone
 
 
 def build(
@@ -28,8 +31,8 @@ def build(
         "weight_decay": weight_decay,
         "fused": all(p.device.type in ("cpu", "cuda") for p in parameters),
     }
-    if name == "Adam":
-        return optim.Adam(parameters, betas=(0.9, 0.999), **common)
+    if name in ("Adam", "AdamW"):
+        return getattr(optim, name)(parameters, betas=(0.9, 0.999), **common)
     if nesterov and momentum == 0:
         raise UserError("--nesterov needs --momentum above 0")
     optimizer = optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **common)
@@ -83,6 +86,9 @@ def restore(
         )
     states = {name: saved["state"].get(slot) for slot, name in zip(slots, names, strict=True)}
     current = parameter_names(optimizer, model)
+    is_adamw = any(group.get(_DECOUPLED) for group in saved["param_groups"])
+    if is_adamw != isinstance(optimizer, optim.AdamW) and not isinstance(optimizer, optim.SGD):
+        raise _of_another(optimizer, file)  # Adam and AdamW keep the same state
     _check(optimizer, model, states, file)
     own = optimizer.state_dict()
     own["state"] = {i: states[name] for i, name in enumerate(current) if states.get(name)}
@@ -94,12 +100,18 @@ def restore(
     _start_momentum(optimizer)
 
 
+def _of_another(optimizer: optim.Optimizer, file: str) -> UserError:
+    return UserError(
+        f"--optimizer {type(optimizer).__name__}: {file} was written by another optimizer"
+    )
+
+
 def _check(optimizer: optim.Optimizer, model: nn.Module, states: dict[str, Any], file: str) -> None:
     kind = type(optimizer).__name__
     for name, parameter in model.named_parameters():
         state = states.get(name) or {}
         if not set(state) <= _SLOTS[kind]:
-            raise UserError(f"--optimizer {kind}: {file} was written by another optimizer")
+            raise _of_another(optimizer, file)
         for key, value in state.items():
             shape = torch.Size() if key == "step" else parameter.shape
             if fault := _fault(value, shape):

@@ -39,6 +39,9 @@ class CheckpointContent(TypedDict, total=False):
     step: int  # steps trained of the next epoch, where one has begun
     steps: int  # in that epoch
     parts: list[dict[str, Any]]  # one per rank: its sums and running statistics in that epoch
+    ema_state_dict: dict[str, Tensor]  # averaged weights, with `--ema`
+    ema_acc: float  # their accuracy in the last epoch, in percent
+    ema_best_acc: float  # and in their best epoch
 
 
 @dataclass(frozen=True)

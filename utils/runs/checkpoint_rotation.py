@@ -26,6 +26,11 @@ class Checkpoints:
         """Save a checkpoint within an epoch."""
         checkpoint.save(self.files.mid, content)
 
+    def save_average(self, content: dict[str, Any], is_best: bool) -> None:
+        """Save the averaged weights of a whole epoch, if it is their best or there are none."""
+        if is_best or not self.files.ema.exists():
+            checkpoint.save(self.files.ema, content)
+
     def save_epoch(self, content: dict[str, Any], is_best: bool) -> None:
         """Save a whole epoch and remove the checkpoint within it."""
         files = self.files

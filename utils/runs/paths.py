@@ -14,12 +14,16 @@ from utils.system.errors import UserError
 # What follows the stem in the name of each file of a run.
 LAST, MID, PREVIOUS, BEST = ".pth", "_mid.pth", "_previous.pth", "_best.pth"
 LOG, JSON_LOG, CURVES, RECORD, CARD = ".txt", ".jsonl", ".pdf", ".json", "_card.md"
+EMA = "_ema.pth"
 EVALUATION, FIRING_RATES = "_evaluation.tsv", "_firing_rate.dict"
-_REPORTS = ("_report.html", "_report.json", "_best_report.html", "_best_report.json")
+_REPORTS = tuple(
+    f"{kind}_report.{form}" for kind in ("", "_best", "_ema") for form in ("html", "json")
+)
 _CHECKPOINTS = (LAST, MID, PREVIOUS, BEST)
 ASIDE = ".old-"  # and a number: the stem of a run that was set aside
 _SUFFIXES = (
     *_CHECKPOINTS,
+    EMA,
     LOG,
     JSON_LOG,
     CURVES,
@@ -67,6 +71,11 @@ class RunFiles:
     @property
     def best(self) -> Path:
         return self.path(BEST)
+
+    @property
+    def ema(self) -> Path:
+        """The averaged weights of their best epoch."""
+        return self.path(EMA)
 
     @property
     def curves(self) -> Path:

@@ -25,6 +25,8 @@ class TrainingFlags:
     lr: float
     warmup: int
     optimizer: str
+    label_smoothing: float
+    ema: float
     momentum: float
     nesterov: bool
     weight_decay: float
@@ -116,10 +118,22 @@ def add_training(group) -> None:
     group.add_argument("--start-epoch", type=at_least(0), default=0, help="first epoch, from 0")
     group.add_argument("--lr", "--learning-rate", type=above(0), default=0.1, help="initial rate")
     group.add_argument("--warmup", type=at_least(0), default=400, help="iterations of linear rise")
-    group.add_argument("--optimizer", type=one_of(*OPTIMIZERS), default="SGD", help="SGD or Adam")
+    group.add_argument(
+        "--optimizer", type=one_of(*OPTIMIZERS), default="SGD", help="or Adam, AdamW"
+    )
     group.add_argument("--momentum", type=fraction, default=0.9, help="of SGD")
     group.add_argument("--nesterov", action="store_true", help="Nesterov momentum")
     group.add_argument("--weight-decay", "--wd", type=at_least(0, float), default=5e-4, help="L2")
+    group.add_argument(
+        "--label_smoothing", type=fraction, default=0.0, metavar="F", help="of the training loss"
+    )
+    group.add_argument(
+        "--ema",
+        type=fraction,
+        default=0.0,
+        metavar="DECAY",
+        help="also average the weights over steps with this decay, and test the average",
+    )
     group.add_argument(
         "--val_split",
         type=fraction,

@@ -33,6 +33,8 @@ class StepHooks:
     def take_step(self, state: TrainState, images: Tensor, batch: Meter) -> None:
         """Update the parameters from their gradients, and the meter from that of the batch."""
         state.optimizer.step()
+        if state.ema:
+            state.ema.update(state.model)
         state.meter.merge(batch)
 
     def after_step(self) -> None:

@@ -36,10 +36,12 @@ def fit(
     hooks: StepHooks | None = None,
     parts: int = 1,
     compression: str = "none",
+    label_smoothing: float = 0.0,
 ) -> None:
     """Train `state.model` to the end of `schedule`, and score it on `data.selection` each epoch.
 
-    `parts` is that of `compute_gradients`, `compression` that of `World.wrap`.
+    `parts` and `label_smoothing` are those of `compute_gradients`, `compression` that of
+    `World.wrap`.
     """
     wrapped, hooks = world.wrap(state.model, compression), hooks or StepHooks()
     train, test, clock = data.train, data.selection, RunClock(schedule.epochs)
@@ -52,19 +54,26 @@ def fit(
         clock.start_epoch(epoch, share)
         if state.step < len(train):
             bar = bars(f"{title} train", train, clock)
-            train_one_epoch(state, wrapped, train, rates, world, bar, hooks, parts)
+            options = parts, label_smoothing
+            train_one_epoch(state, wrapped, train, rates, world, bar, hooks, *options)
         else:  # resumed after the last step, whose learning rate is the optimizer's
             set_learning_rate(state.optimizer, rates[-1])
         trained = state.meter.reduce(world)
         speed = share * trained.samples / (time.perf_counter() - started)
-        bar = bars(f"{title} {data.selection_name}", test, clock)
-        tested = evaluate(state.model, test, world, bar, hooks.stops_evaluation)
+        title = f"{title} {data.selection_name}"
+        bar = bars(title, test, clock)
+        tested, average = evaluate(state.model, test, world, bar, hooks.stops_evaluation), None
+        if state.ema:
+            bar = bars(f"{title} of the average", test, clock)
+            average = evaluate(state.ema.model, test, world, bar, hooks.stops_evaluation)
         hooks.after_evaluation()
         is_best = state.advance(len(train), tested.top1)
+        average_is_best = average is not None and state.ema.advance(average.top1)
         seconds = time.perf_counter() - started
         clock.end_epoch()
         rate = schedule.cosine(epoch)
-        hooks.after_epoch(EpochResult(rate, trained, tested, is_best, seconds, speed))
+        result = EpochResult(rate, trained, tested, is_best, seconds, speed)
+        hooks.after_epoch(result._replace(ema=average, ema_is_best=average_is_best))
 
 
 def train_one_epoch(
@@ -76,6 +85,7 @@ def train_one_epoch(
     bar: Bar,
     hooks: StepHooks,
     parts: int = 1,
+    label_smoothing: float = 0.0,
 ) -> None:
     """Take one step per batch, from `state.step` on; `model` is the wrapped `state.model`.
 
@@ -93,29 +103,37 @@ def train_one_epoch(
         for rate, (images, labels) in zip(rates[state.step :], loader, strict=True):
             set_learning_rate(state.optimizer, rate)
             hooks.before_step()
-            batch = compute_gradients(model, images, labels, world, parts)
+            inputs = model, images, labels, world, parts, label_smoothing
+            batch = compute_gradients(*inputs)
             if not hooks.settle_step():  # it was computed from statistics that are now undone
-                batch = compute_gradients(model, images, labels, world, parts)
+                batch = compute_gradients(*inputs)
             hooks.take_step(state, images, batch)
             state.step += 1
             _require_finite(bar.step(state.meter))
             hooks.after_step()
     hooks.settle_step()
-    world.average_running_statistics(state.model)
+    for averaged in (state.model, state.ema.model) if state.ema else (state.model,):
+        world.average_running_statistics(averaged)
     _require_finite_state(state.model)
     _require_finite(state.meter.reduce(world))
     hooks.after_training()
 
 
 def compute_gradients(
-    model: nn.Module, images: Tensor, labels: Tensor, world: World, parts: int = 1
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    world: World,
+    parts: int = 1,
+    label_smoothing: float = 0.0,
 ) -> Meter:
     """Set the gradients of `model` to those of the mean loss over a batch of all ranks.
 
     `images` and `labels` are this rank's share of the batch; returns its loss and hits. The share
     is presented in `parts`, each of at least two samples, and the gradients accumulate before they
     are averaged: the result is that of the whole share, except that BatchNorm sees one part at a
-    time.
+    time. `label_smoothing` is the share of the target that is spread over all classes, as in
+    `torch.nn.functional.cross_entropy`.
     """
     model.zero_grad(set_to_none=True)
     meter = Meter(world.device)
@@ -126,7 +144,7 @@ def compute_gradients(
     for number, (x, y) in enumerate(pieces, start=1):
         with nullcontext() if number == parts else world.no_sync(model):
             logits = model(x)
-            loss = F.cross_entropy(logits, y)
+            loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
             (loss * weight * (len(y) / samples)).backward()
         meter.add(loss.detach(), logits.detach(), y)
     return meter

@@ -30,6 +30,8 @@ class EpochResult(NamedTuple):
     """The outcome of one epoch; `is_best` if its test accuracy is the highest so far.
 
     `seconds` is the duration of the epoch, `speed` the training images per second, of all ranks.
+    `ema` are the scores of the averaged weights, None without `--ema`, and `ema_is_best` is about
+    them.
     """
 
     learning_rate: float
@@ -38,6 +40,8 @@ class EpochResult(NamedTuple):
     is_best: bool
     seconds: float
     speed: float
+    ema: Scores | None = None
+    ema_is_best: bool = False
 
 
 class Meter:

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from utils.distributed.world import World, running_statistics
 from utils.optimization import optimizer
+from utils.optimization.ema import Ema
 from utils.runs import checkpoint
 from utils.runs.checkpoint_keys import CIFAR_KEYS, CheckpointContent, CheckpointKeys
 from utils.system import random_state
 from utils.system.errors import UserError, first_line
 from utils.training.metrics import Meter
 
+_EMA = "ema."  # the prefix of its statistics
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -25,7 +27,8 @@ class TrainState:
 
     `meter` holds the sums of this rank in the epoch that has begun. `acc` is the test accuracy of
     the last epoch and `best_acc` that of the best one, in percent; `keys` names them in a
-    checkpoint. `rows` are those of the log, one per epoch; `skipped` counts the steps left out.
+    checkpoint. `rows` are those of the log, one per epoch; `skipped` counts the steps left out;
+    `ema` averages the weights, if that is asked for.
     """
 
     model: nn.Module
@@ -39,6 +42,7 @@ class TrainState:
     meter: Meter | None = None
     rows: list[list[float]] = field(default_factory=list)
     skipped: int = 0
+    ema: Ema | None = None
 
     def advance(self, steps: int, acc: float) -> bool:
         """Count an epoch of `steps` steps that reached `acc`; return whether it is the best."""
@@ -63,6 +67,12 @@ class TrainState:
             "rows": self.rows,
             "skipped": self.skipped,
         }
+        if self.ema:
+            content |= {
+                "ema_state_dict": self.ema.model.state_dict(),
+                "ema_acc": self.ema.acc,
+                "ema_best_acc": self.ema.best_acc,
+            }
         if self.step:
             parts = world.all_gather(self._part(world))
             content |= {"step": self.step, "steps": steps, "parts": parts}
@@ -70,9 +80,15 @@ class TrainState:
 
     def _part(self, world: World) -> dict[str, Any]:
         """Return what this rank alone knows within an epoch."""
-        own = running_statistics(self.model) if world.size > 1 else {}
+        own = self._running_statistics() if world.size > 1 else {}
         statistics = {name: value.cpu() for name, value in own.items()}
         return {"totals": self.meter.totals.tolist(), "statistics": statistics}
+
+    def _running_statistics(self) -> dict[str, Tensor]:
+        """Return the running statistics of the model, and those of the average as `ema.<name>`."""
+        average = running_statistics(self.ema.model) if self.ema else {}
+        prefixed = {f"{_EMA}{name}": value for name, value in average.items()}
+        return running_statistics(self.model) | prefixed
 
     def resume(self, content: CheckpointContent, steps: int, world: World, file: str) -> None:
         """Continue from the `content` of the checkpoint `file`, written with any number of ranks.
@@ -104,6 +120,7 @@ class TrainState:
             list(content["state_dict"])
         )
         optimizer.restore(self.optimizer, self.model, content["optimizer"], names, file)
+        self._restore_average(content, world, file)
         self.epoch = content["epoch"]
         self.iteration = content.get("iteration", self.epoch * steps)
         self.acc, self.best_acc = float(content[self.keys.acc]), float(content[self.keys.best_acc])
@@ -116,15 +133,30 @@ class TrainState:
         if len(states) == world.size:
             random_state.restore(states[world.rank], world.device)
 
+    def _restore_average(self, content: CheckpointContent, world: World, file: str) -> None:
+        """Restore the averaged weights; without any in the checkpoint, begin with its weights."""
+        average = content.get("ema_state_dict")
+        if self.ema and average:
+            checkpoint.load_weights(self.ema.model, average, f"--resume {file}: ema_state_dict")
+            self.ema.acc = float(content["ema_acc"])
+            self.ema.best_acc = float(content["ema_best_acc"])
+        elif self.ema:
+            self.ema.restart(self.model)
+            world.print_main(f"note: --ema: {file} has no average, which begins with its weights")
+        elif average:
+            world.print_main(f"note: --ema is not given: the average in {file} is not continued")
+
     def _restore_part(self, parts: list[dict[str, Any]], world: World) -> None:
         """Restore this rank's sums; with another number of ranks, rank 0 restores those of all."""
         self.meter = Meter(world.device)
         totals = torch.tensor([part["totals"] for part in parts], dtype=torch.float64)
         if len(parts) == world.size:
             self.meter.totals += totals[world.rank].to(world.device)
-            running = running_statistics(self.model)
-            for name, value in parts[world.rank]["statistics"].items():
-                running[name].copy_(value)
+            saved = parts[world.rank]["statistics"]
+            own = self._running_statistics()
+            for name, value in saved.items():
+                if self.ema or not name.startswith(_EMA):
+                    own[name].copy_(value)
         elif world.is_main:
             self.meter.totals += totals.sum(0).to(world.device)
 

@@ -66,6 +66,8 @@ class StepGuard:
             state.optimizer.found_inf = finite.logical_not().float()
         if is_fused or finite.is_meta or finite:  # the last one waits for the device
             state.optimizer.step()
+        if state.ema:
+            state.ema.update(state.model, finite)
         state.meter.merge(batch, finite)
         largest = torch._foreach_norm(list(gradients.values()), math.inf)
         norms = HostCopy(torch.stack([total, *largest]))

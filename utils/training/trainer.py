@@ -9,6 +9,8 @@ from torch import nn
 
 from utils.device.peak_memory import peak_memory
 from utils.monitoring.tensorboard import TensorBoard
+from utils.optimization.ema import Ema
+from utils.runs.checkpoint_keys import CheckpointContent
 from utils.runs.checkpoint_rotation import Checkpoints
 from utils.runs.curves import save_curves
 from utils.runs.json_log import NAMES, JsonLog
@@ -57,6 +59,7 @@ def train(context: RunContext) -> None:
             hooks,
             flags.accumulate,
             context.distributed.grad_compression,
+            flags.label_smoothing,
         )
         output.finish()
 
@@ -73,7 +76,8 @@ def initial_state(context: RunContext) -> TrainState:
     flags, steps = context.training, len(context.data.train)
     optimizer = context.build_optimizer(context.model)
     epoch = flags.start_epoch
-    state = TrainState(context.model, optimizer, epoch, epoch * steps, keys=context.keys)
+    ema = Ema(context.model, flags.ema) if flags.ema else None
+    state = TrainState(context.model, optimizer, epoch, epoch * steps, keys=context.keys, ema=ema)
     random_state.seed(context.seed + context.world.rank)  # each rank drops out other units
     if resumed := context.resumed:
         state.resume(resumed.content, steps, context.world, resumed.name)
@@ -138,13 +142,28 @@ class RunOutput:
         if self.tensorboard:
             with warn_on_write_error("the curves of TensorBoard"):
                 self.tensorboard.add(state.epoch, curves)
+        if result.ema:
+            self.checkpoints.save_average(self._average(content), result.ema_is_best)
         self.checkpoints.save_epoch(content, result.is_best)
+        average = ""
+        if result.ema:
+            average = f"average {result.ema.top1:.2f} % (best {state.ema.best_acc:.2f} %), "
         world.print_main(
             f"epoch {state.epoch}/{self.context.training.epochs}: train loss {trained.loss:.4f} "
             f"acc {trained.top1:.2f} %, {self.context.data.selection_name} loss "
             f"{tested.loss:.4f} acc {tested.top1:.2f} % "
-            f"(best {state.best_acc:.2f} %), {result.seconds:.1f} s"
+            f"(best {state.best_acc:.2f} %), {average}{result.seconds:.1f} s"
         )
+
+    def _average(self, content: CheckpointContent) -> CheckpointContent:
+        """Return the averaged weights in the `content` of a checkpoint, as one to evaluate."""
+        keys = self.context.keys
+        return {key: content[key] for key in self.context.facts()} | {
+            "epoch": content["epoch"],
+            "state_dict": content["ema_state_dict"],
+            keys.acc: content["ema_acc"],
+            keys.best_acc: content["ema_best_acc"],
+        }
 
     def finish(self) -> None:
         """Draw the curves, remove what only an unfinished run needs, and print the result."""
@@ -158,6 +177,11 @@ class RunOutput:
         self.checkpoints.finish()
         if state.skipped:
             context.world.print_main(f"{state.skipped} steps were skipped")
+        if state.ema:
+            context.world.print_main(
+                f"best {context.data.selection_name} accuracy of the averaged weights "
+                f"{state.ema.best_acc:.2f} %: {self.files.ema}"
+            )
         context.world.print_main(
             f"best {context.data.selection_name} accuracy {state.best_acc:.2f} % in {state.epoch} "
             f"epochs; log, checkpoints and curves: {self.files.path('*')}"

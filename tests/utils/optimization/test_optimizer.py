@@ -116,3 +116,14 @@ def test_every_parameter_is_optimised_thresholds_included():
 def test_nesterov_without_momentum_is_refused():
     with pytest.raises(UserError, match="--momentum"):
         optimizer.build("SGD", Net(), lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=True)
+
+
+@pytest.mark.parametrize(("written", "given"), [("Adam", "AdamW"), ("AdamW", "Adam")])
+def test_adam_and_adamw_are_told_apart(written, given):
+    source, opt = _stepped(written)
+    other, names = (
+        optimizer.build(given, source, **SETTINGS),
+        optimizer.parameter_names(opt, source),
+    )
+    with pytest.raises(UserError, match=f"--optimizer {given}: .*another optimizer"):
+        optimizer.restore(other, source, opt.state_dict(), names, "x.pth")

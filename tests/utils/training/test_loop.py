@@ -151,3 +151,14 @@ def test_the_best_is_the_first_of_equals():
         False,
     ]
     assert (state.acc, state.best_acc) == (20.0, 30.0)
+
+
+def test_label_smoothing_is_torchs_and_the_test_loss_stays_plain():
+    net, (x, y) = Net(dropout=0.0), next(iter(Loader()))
+    loop.compute_gradients(net, x, y, WORLD, label_smoothing=0.1)
+    found = {name: parameter.grad for name, parameter in net.named_parameters()}
+    net.zero_grad(set_to_none=True)
+    torch.nn.CrossEntropyLoss(label_smoothing=0.1)(net(x), y).backward()
+    assert all(torch.equal(found[name], p.grad) for name, p in net.named_parameters())
+    scores = loop.evaluate(net, [(x, y)], WORLD, Bar("", Loader()))
+    assert scores.loss == pytest.approx(F.cross_entropy(net(x), y).item())
