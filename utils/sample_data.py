@@ -1,6 +1,6 @@
 """Make data sets from the embedded digits, for machines without a network connection.
 
-python -m utils.sample_data dvs --path ./data/DigitsDVS
+python -m utils.sample_data dvs --path ./data/DigitsDVS [--dataset NMNIST]
 python -m utils.sample_data imagefolder --path ./data/digits_imagefolder
 """
 
@@ -13,9 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.events.cifar10_dvs import ARCHIVES
-from utils.events.formats.aedat2 import encode_aedat2
-from utils.events.simulation import simulate
+from utils.events.simulated_layouts import (
+    FOLDERS,
+    Planned,
+    encode,
+    explanation,
+    plan,
+    record,
+    write_lists,
+)
 from utils.system.atomic_write import folder_atomically
 from utils.system.entry import run
 from utils.system.errors import UserError
@@ -29,12 +35,12 @@ _REMEDY = "make room or choose another --path"
 
 
 class Job(NamedTuple):
-    """One recording to simulate: its file, the image of row `row` in digits.npz, and the seed."""
+    """One file to simulate: its data set's layout and folder, its images, and the seed."""
 
-    file: Path
-    image: np.ndarray
-    digit: int
-    row: int
+    dataset: str
+    folder: Path
+    file: Planned
+    images: list[np.ndarray]
     seed: int
 
 
@@ -42,10 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; `args.make` is the chosen subcommand's function."""
     parser = FlagParser(prog="python -m utils.sample_data", description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(required=True, metavar="dvs | imagefolder")
-    line = "simulated DVS128 recordings in the layout of CIFAR10-DVS"
+    line = "simulated recordings of an event camera in the layout of a data set"
     dvs = kinds.add_parser("dvs", help=line, description=line)
     dvs.set_defaults(make=make_dvs)
     dvs.add_argument("--path", default="./data/DigitsDVS", help="a new folder")
+    dvs.add_argument(
+        "--dataset", choices=list(FOLDERS), default="CIFAR10DVS", help="whose layout to write"
+    )
     dvs.add_argument(
         "--recordings", type=between(20, 1797), default=1797, help="number of digits to record"
     )
@@ -59,31 +68,35 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def make_dvs(args: argparse.Namespace) -> None:
-    """Write simulated recordings of the digits to `<path>/events`.
+    """Write simulated recordings of the digits in the layout of `--dataset` below `--path`.
 
-    The loader of CIFAR10-DVS expects its class names, which stand for the digits 0 to 9 here. Each
-    image is recorded once, so it is either in the training set or in the test set. Raises UserError
-    if `path` already contains recordings or frames.
+    Layouts with class names of their own keep them; they stand for the digits 0 to 9. Each image is
+    recorded once, so it is either in the training set or in the test set. Raises UserError if
+    `path` already contains recordings or frames.
     """
     # Imports torch, which the worker processes do not need.
     from utils.datasets.digits import load_digits
 
-    root = Path(args.path)
-    if (root / "events").exists() or any(root.glob("frames_num_*")):
+    root, folders = Path(args.path), FOLDERS[args.dataset]
+    if any((root / name).exists() for name in folders) or any(root.glob("frames_num_*")):
         raise UserError(f"--path {root}: it already contains recordings or frames; name a new one")
     images, labels = load_digits()
-    rows = _selected(labels, args.recordings, args.seed)
-    with folder_atomically(root / "events", _REMEDY) as events:
-        jobs = []
-        for digit, name in enumerate(ARCHIVES):
-            (events / name).mkdir()
-            for number, row in enumerate(rows[labels[rows] == digit]):
-                file = events / name / f"cifar10_{name}_{number}.aedat"
-                jobs.append(Job(file, images[row], digit, int(row), args.seed))
-        sizes = map_in_processes(_record, jobs, args.workers, "Simulating")
-    first, *_, last = ARCHIVES
-    print_line(f"{len(jobs):,} recordings of {np.mean(sizes):,.0f} events on average in {root}")
-    print_line(f"the class folders {first} to {last} stand for the digits 0 to 9")
+    planned = plan(args.dataset, labels, _selected(labels, args.recordings, args.seed))
+    sizes = []
+    for name in folders:
+        files = [file for file in planned if file.folder == name]
+        with folder_atomically(root / name, _REMEDY) as unfinished:
+            for folder in {(unfinished / file.path).parent for file in files}:
+                folder.mkdir(exist_ok=True)
+            jobs = [
+                Job(args.dataset, unfinished, file, [images[row] for row in file.rows], args.seed)
+                for file in files
+            ]
+            sizes += map_in_processes(_record, jobs, args.workers, "Simulating")
+            write_lists(args.dataset, files, unfinished)
+    count = sum(len(file.rows) for file in planned)
+    print_line(f"{count:,} recordings of {sum(sizes) / count:,.0f} events on average in {root}")
+    print_line(explanation(args.dataset))
 
 
 def make_imagefolder(args: argparse.Namespace) -> None:
@@ -130,11 +143,12 @@ def _selected(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _record(job: Job) -> int:
-    """Simulate and write one recording; return its number of events."""
-    events = simulate(job.image / LEVELS, np.random.default_rng([job.seed, job.row]))
-    line = f"simulated: digit {job.digit}, row {job.row} of digits.npz, seed {job.seed}"
-    job.file.write_bytes(encode_aedat2(events, [line]))
-    return len(events)
+    """Simulate and write one file; return its number of events."""
+    images = [image / LEVELS for image in job.images]
+    clips = record(job.file, job.dataset, images, job.seed)
+    for name, content in encode(job.file, job.dataset, clips, job.seed).items():
+        (job.folder / name).write_bytes(content)
+    return sum(map(len, clips))
 
 
 if __name__ == "__main__":

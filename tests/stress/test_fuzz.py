@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, seed, settings
@@ -20,9 +21,17 @@ from tests.cifar.tiny_net import tiny_lif
 from tests.imagenet.tiny_net import snn
 from tests.stress.damage import damaged
 from tests.utils.events.formats.aedat4_bytes import aedat4_bytes
+from tests.utils.events.layouts import (
+    AEDAT3_HEADER,
+    aedat3_packet,
+    atis_bytes,
+    random_rows,
+    write_gesture,
+)
 from tests.utils.events.recordings import make_events
 from utils.datasets.digits import EMBEDDED, load_digits
 from utils.distributed.world import World
+from utils.events.batches import COLLECTIONS
 from utils.events.formats.aedat2 import encode_aedat2
 from utils.events.formats.reader import read_events
 from utils.events.frame_cache import DamagedFrames, FrameKind, read_frames, write_frames
@@ -113,6 +122,35 @@ def test_recordings(path, outcomes):
     def read(data):
         path.write_bytes(data.draw(damaged(wholes)))
         _read(outcomes, lambda: to_frames(read_events(path), 4))
+
+    fuzz(read)
+
+
+def test_recordings_of_other_formats(tmp_path, outcomes):
+    rows = random_rows(np.random.default_rng(0), 60, 34)
+    packets = aedat3_packet(rows[:30]), aedat3_packet(rows[30:], invalid={2}, room=40)
+    kinds = {".aedat": AEDAT3_HEADER + b"".join(packets), ".bin": atis_bytes(rows)}
+
+    def read(data):
+        suffix = data.draw(st.sampled_from(list(kinds)))
+        path = tmp_path / f"file{suffix}"
+        path.write_bytes(data.draw(damaged([kinds[suffix]])))
+        _read(outcomes, lambda: to_frames(read_events(path), 4))
+
+    fuzz(read)
+
+
+def test_lists_and_labels_of_gestures(tmp_path, outcomes):
+    write_gesture(tmp_path)
+    kind = COLLECTIONS["DVS128Gesture"].kind(2)
+    files = [tmp_path / "DvsGesture" / n for n in ("user01_led_labels.csv", "trials_to_train.txt")]
+    wholes = {file: file.read_bytes() for file in files}
+
+    def read(data):
+        file = data.draw(st.sampled_from(files))
+        file.write_bytes(data.draw(damaged([wholes[file]])))
+        _read(outcomes, lambda: COLLECTIONS["DVS128Gesture"].samples(tmp_path, kind))
+        file.write_bytes(wholes[file])
 
     fuzz(read)
 

@@ -7,7 +7,9 @@ from PIL import Image
 
 from tests.full_disk import largest_file
 from utils.datasets.digits import load_digits, split_digits
+from utils.events.batches import COLLECTIONS
 from utils.events.cifar10_dvs import ARCHIVES, CIFAR10DVS
+from utils.events.collection import prepare, read_sample
 from utils.events.formats.reader import read_events
 from utils.events.frame_cache import FrameKind
 from utils.events.simulation import simulate
@@ -52,6 +54,25 @@ def test_each_recording_shows_a_digit_of_its_class(make):
         assert events.description.startswith(f"simulated: digit {sample.label}, row {row} ")
         for field in "txyp":
             np.testing.assert_array_equal(getattr(events, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sizes"),
+    [("DVS128Gesture", (30, 10)), ("NMNIST", (30, 10)), ("NCaltech101", (30, 10))],
+)
+def test_other_layouts_are_read_by_their_loaders(make, dataset, sizes):
+    root = make("data", "--dataset", dataset)
+    collection = COLLECTIONS[dataset]
+    kind = collection.kind(4)
+    assert collection.missing(root, kind) == []
+    halves = collection.split(collection.samples(root, kind))
+    assert tuple(map(len, halves)) == sizes
+    for half in halves:
+        assert sorted(s.label for s in half) == sorted(list(range(10)) * (len(half) // 10))
+    prepare(collection, root, kind, workers=0)
+    assert all(read_sample(sample, kind).sum() > 300 for half in halves for sample in half[::9])
+    with pytest.raises(UserError, match="already contains recordings or frames"):
+        make("data", "--dataset", dataset)
 
 
 def test_no_digit_is_recorded_twice(make):
