@@ -5,6 +5,7 @@ program needs are in `BASE`, which they override. Files are those of `hostile_fi
 name that no file system takes, `{digits}` a number of 23 digits.
 """
 
+from tests.stress.hostile_event_cases import EVENTS, SAMPLE_DATA, SHOW_EVENTS
 from tests.stress.hostile_files import CHECKPOINTS
 
 BASE = {
@@ -191,14 +192,6 @@ SINGLE = """
 --dataset cifar10 --path file | file
 --dataset cifar100 --path cifar/text | cifar/text
 --dataset CIFAR10DVS | --model; channels
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/recording | cifar10_dog_0.aedat; truncated
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/pipe | cifar10_dog_0.aedat; regular
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/few | --path; 90 %
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/zip | airplane.zip; md5
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/bomb | airplane.zip; md5
---dataset CIFAR10DVS --model vgg.vgg11_if --path dvs/nowhere/deep | dvs/nowhere/deep
---dataset CIFAR10DVS --model vgg.vgg11_if --path file | file
---dataset CIFAR10DVS --model vgg.vgg11_if --path link | link
 """
 
 RESUME = """
@@ -326,65 +319,6 @@ WORLD_SIZE=2 RANK=0 LOCAL_WORLD_SIZE=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 -- | 
 --name a/b | --name
 """
 
-SHOW_EVENTS = """
-| FILE
-nowhere.aedat | nowhere.aedat
-events | events; not a regular file
-/dev/zero | /dev/zero; not a regular file
-/dev/null | /dev/null; not a regular file
-{long} | File name too long
-events/pipe.aedat | pipe.aedat; not a regular file
-events/dangling.aedat | dangling.aedat
-events/sparse.aedat | sparse.aedat; more than
-events/empty.aedat | empty.aedat; empty
-events/text.aedat | text.aedat; AEDAT
-events/png.aedat | png.aedat; AEDAT
-events/version1.aedat | version1.aedat; AEDAT 1.0
-events/version3.aedat | version3.aedat; AEDAT 3.1
-events/version99.aedat | version99.aedat
-events/camera.aedat | camera.aedat; DAVIS
-events/truncated.aedat | truncated.aedat
-events/header.aedat | header.aedat; no events
-events/unfinished.aedat | unfinished.aedat; no events
-events/few.aedat | few.aedat; 3 events
-events/backwards.aedat --split-by time | backwards.aedat; backwards
-events/aedat4.aedat | aedat4.aedat
-events/aedat4-garbage.aedat | aedat4-garbage.aedat
-events/good.aedat --timesteps 0 | --timesteps
-events/good.aedat --timesteps 51 | 50 events
-events/good.aedat --timesteps {digits} | --timesteps
-events/good.aedat --split-by size | --split-by
-events/good.aedat --out folder | --out folder
-events/good.aedat --out picture.xyz | --out picture.xyz
-events/good.aedat --out nowhere/picture.png | nowhere/picture.png
-events/good.aedat --out /dev/null | --out /dev/null
-events/good.aedat --out pipe | --out pipe
-events/good.aedat --out {long}.png | File name too long
-events/good.aedat --gif picture.png | --gif picture.png
-events/good.aedat --gif folder | --gif folder
-"""
-
-SAMPLE_DATA = """
-| dvs
-pictures | pictures
-dvs --path file | file
-dvs --path pipe | pipe
-dvs --path link | link
-dvs --path dvs/few | dvs/few
-dvs --path dvs/cache | dvs/cache
-dvs --path {long} | File name too long
-dvs --path new --recordings 19 | --recordings
-dvs --path new --recordings 1798 | --recordings
-dvs --path new --seed -1 | --seed
-dvs --path new -j -1 | --workers
-dvs --path new -j {digits} | --workers
-imagefolder --path file | file
-imagefolder --path folder | folder
-imagefolder --path link | link
-imagefolder --path file/deeper | file/deeper
-imagefolder --path {long} | File name too long
-"""
-
 COMPARE = """
 nowhere.txt | LOG nowhere.txt; no such file
 folder | LOG folder
@@ -402,7 +336,7 @@ out/digits/tiny.lif.txt | of the same run
 """
 
 TABLES = {
-    "single": NUMBERS + WORDS + SINGLE + RESUME,
+    "single": NUMBERS + WORDS + SINGLE + EVENTS + RESUME,
     "multi": MULTI,
     "imagenet": IMAGENET,
     "show_events": SHOW_EVENTS,

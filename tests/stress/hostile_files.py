@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.utils.events import layouts
+from tests.utils.events.layouts import AEDAT3_HEADER, aedat3_packet, atis_bytes
 from tests.utils.events.recordings import make_events
 from utils.events.cifar10_dvs import ARCHIVES
 from utils.events.formats.aedat2 import encode_aedat2
@@ -187,6 +189,10 @@ def _write_recordings(root: Path) -> None:
     for name, content in RECORDINGS.items():
         (root / f"{name}.aedat").write_bytes(content)
     (root / "good.aedat").write_bytes(_EVENTS)
+    (root / "damaged3.aedat").write_bytes(AEDAT3_HEADER + aedat3_packet([(0, 0, 0, 0)])[:-1])
+    (root / "truncated.bin").write_bytes(bytes(9))
+    (root / "row.bin").write_bytes(atis_bytes([(0, 0, 200, 0)]))
+    (root / "empty.bin").write_bytes(b"")
     os.mkfifo(root / "pipe.aedat")
     (root / "dangling.aedat").symlink_to("nowhere")
     with (root / "sparse.aedat").open("wb") as file:
@@ -234,6 +240,30 @@ def _write_dvs(root: Path) -> None:
     for label in ("airplane", "cat"):
         (cache / label).mkdir(parents=True)
     (cache / "airplane" / "cifar10_airplane_7.npz").write_bytes(DIGITS["objects"])
+
+
+def _write_other_layouts(root: Path) -> None:
+    """Write what is wrong with the files of the other event data sets."""
+    layouts.write_n_mnist(root / "n-mnist", per_class=1)
+    (root / "n-mnist" / "Train" / "0" / "00001.bin").write_bytes(bytes(9))
+    layouts.write_n_mnist(root / "n-mnist-empty", per_class=0)
+    layouts.write_n_caltech101(root / "n-caltech-pipe")
+    bad = root / "n-caltech-pipe" / "Caltech101" / "accordion" / "image_0001.bin"
+    bad.unlink()
+    os.mkfifo(bad)
+    for name, file in (("n-caltech", "Caltech101.zip"), ("gesture-archive", "DvsGesture.tar.gz")):
+        (root / name).mkdir()
+        (root / name / file).write_bytes(b"not an archive")
+    for name, file, content in (
+        ("path", "trials_to_train.txt", b"../../recording.aedat\n"),
+        ("labels", "user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,2\n"),
+        ("none", "user01_led.aedat", layouts.AEDAT3_HEADER),
+    ):
+        layouts.write_gesture(root / f"gesture-{name}")
+        (root / f"gesture-{name}" / "DvsGesture" / file).write_bytes(content)
+    for name in ("gesture-empty", "gesture-pipe"):
+        (root / name / "DvsGesture").mkdir(parents=True)
+    os.mkfifo(root / "gesture-pipe" / "DvsGesture" / "trials_to_train.txt")
 
 
 # ------------------------------------------------------------------------------------ checkpoints
@@ -345,6 +375,7 @@ def write(root: Path) -> None:
     _write_recordings(root / "events")
     _write_cifar(root / "cifar")
     _write_dvs(root / "dvs")
+    _write_other_layouts(root / "dvs")
     _write_configs(root / "configs")
     (root / "file").write_text("a file\n")
     (root / "folder").mkdir()
