@@ -35,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this program."""
     line = f"{__doc__.splitlines()[0]} Pixels with both polarities are dark purple."
     parser = FlagParser(prog="python -m utils.show_events", description=line)
-    parser.add_argument("file", metavar="FILE", help="a recording, AEDAT 2.0 or AEDAT 4")
+    parser.add_argument(
+        "file", metavar="FILE", help="a recording: AEDAT 2.0, 3.1 or 4, or .bin (ATIS)"
+    )
     parser.add_argument("--out", default="frames.png", help="picture to write (png, pdf, svg)")
     parser.add_argument("--gif", help="also write this animation")
     parser.add_argument("--timesteps", type=between(1, 1000), default=10, help="number of frames")
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def draw(events: Events, frames: np.ndarray, split_by: str = "number") -> Figure:
-    """Return a figure of `frames` `(T, 2, 128, 128)` above the event rate of the recording."""
+    """Return a figure of `frames` `(T, 2, H, W)` above the event rate of the recording."""
     columns = min(COLUMNS, len(frames))
     rows = -(-len(frames) // columns)
     width = max(1.25 * columns, 6)
