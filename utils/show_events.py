@@ -35,9 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this program."""
     line = f"{__doc__.splitlines()[0]} Pixels with both polarities are dark purple."
     parser = FlagParser(prog="python -m utils.show_events", description=line)
-    parser.add_argument(
-        "file", metavar="FILE", help="a recording: AEDAT 2.0, 3.1 or 4, or .bin (ATIS)"
-    )
+    parser.add_argument("file", metavar="FILE", help="AEDAT 2.0, 3.1 or 4, or .bin (ATIS)")
     parser.add_argument("--out", default="frames.png", help="picture to write (png, pdf, svg)")
     parser.add_argument("--gif", help="also write this animation")
     parser.add_argument("--timesteps", type=between(1, 1000), default=10, help="number of frames")
