@@ -15,15 +15,15 @@ FLAGS = {"model": "net.lif", "lr": 0.1, "manualSeed": 1, "name": "", "timesteps"
 def write(tmp_path):
     """Write the log of a run and a record of these flags; return the log's path."""
 
-    def write(name, accuracies=(50.0, 60.0), suffix=".txt", record=True, **flags):
+    def write(stem, accuracies=(50.0, 60.0), suffix=".txt", record=True, **flags):
         rows = [[0.1, 2.0, 2.1, 40.0, accuracy] for accuracy in accuracies]
-        path = tmp_path / f"{name}{suffix}"
+        path = tmp_path / f"{stem}{suffix}"
         if suffix == ".txt":
             Log(path).start(rows)
         else:
             JsonLog(path).write(rows, len(rows))
         if record:
-            (tmp_path / f"{name}.json").write_text(json.dumps([{"args": FLAGS | flags}]))
+            (tmp_path / f"{stem}.json").write_text(json.dumps([{"args": FLAGS | flags}]))
         return path
 
     return write

@@ -64,7 +64,7 @@ def test_a_wrong_value_that_the_command_line_replaces_is_not_used(parse):
 
 
 def test_a_wrong_command_line_is_reported_as_without_a_file(parse):
-    with pytest.raises(UserError, match="^argument --lr: must be"):
+    with pytest.raises(UserError, match="^argument --lr/--learning-rate: must be"):
         parse({"lr": 1}, "--lr", "0", suffix=".json")
 
 
