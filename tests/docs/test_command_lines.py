@@ -9,6 +9,7 @@ from cifar.options import build_parser as cifar_parser
 from imagenet.options import build_parser as imagenet_parser
 from tests.docs.pages import PAGES, ROOT, code_blocks
 from utils import compare, convert, export, report, sample_data, show_events
+from utils.runs import config_file
 
 PARSERS = {
     "cifar/main_single_gpu.py": lambda: cifar_parser(multi=False),
@@ -50,7 +51,8 @@ def programs():
 @pytest.mark.parametrize(
     ("page", "program", "arguments"), programs(), ids=lambda value: str(value)[:40]
 )
-def test_a_command_line_has_only_flags_that_exist(page, program, arguments):
+def test_a_command_line_has_only_flags_that_exist(page, program, arguments, monkeypatch):
+    monkeypatch.setattr(config_file, "_read_file", lambda path: {})  # of --config, not there
     PARSERS[program]().parse_args([word for word in arguments if word != "..."])
 
 
@@ -60,3 +62,11 @@ def test_every_file_that_a_command_runs_exists():
     own = {word for word in scripts if not word.startswith("my_")}
     assert {word for word in own if not (ROOT / word).is_file()} == set()
     assert {"./quickstart.sh", "cifar/main_single_gpu.py"} <= own
+
+
+def test_the_file_of_flags_on_the_page_is_taken(tmp_path):
+    pytest.importorskip("yaml", reason="requirements-extras.txt is not installed")
+    (block,) = code_blocks("docs/commands.md", "yaml")
+    (tmp_path / "digits.yaml").write_text(block)
+    args = cifar_parser(multi=False).parse_args(["--config", str(tmp_path / "digits.yaml")])
+    assert args.dataset == "digits" and args.nesterov

@@ -5,6 +5,7 @@ program needs are in `BASE`, which they override. Files are those of `hostile_fi
 name that no file system takes, `{digits}` a number of 23 digits.
 """
 
+from tests.stress.hostile_configs import COMPARE, CONFIG
 from tests.stress.hostile_event_cases import EVENTS, SAMPLE_DATA, SHOW_EVENTS
 from tests.stress.hostile_files import CHECKPOINTS
 
@@ -113,28 +114,6 @@ WORDS = """
 -c /dev/null | /dev/null
 -c {long} | File name too long
 --nesterov --momentum 0 | --nesterov
---config nowhere.json | --config nowhere.json; No such file
---config file | --config file; .yaml
---config configs/pipe.json | --config configs/pipe.json; not a regular file
---config configs/zero.json | --config configs/zero.json; not a regular file
---config configs/folder.json | --config configs/folder.json
---config {long}.json | File name too long
---config configs/text.json | line 1: not JSON
---config configs/latin.json | UTF-8
---config configs/deep.json | nested too deeply
---config configs/number.json | neither flags
---config configs/unknown.json | unknown flag learning_rat; learning_rate
---config configs/range.json | --lr
---config configs/choice.json | --precision; bf16
---config configs/switch.json | nesterov: must be true or false
---config configs/value.json | compile: takes a value
---config configs/list.json | lr: takes one value
---config configs/nested.json | lr: takes a value
---config configs/twice.json | lr is given twice
---config configs/names.json | learning-rate is given twice
---config configs/code.json | --import
---config configs/itself.json | unknown flag config
---config configs/old.json | earlier version
 --tensorboard file | file; --tensorboard
 --tensorboard {long} | File name too long
 --import nowhere.py | --import; nowhere.py
@@ -319,24 +298,8 @@ WORLD_SIZE=2 RANK=0 LOCAL_WORLD_SIZE=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 -- | 
 --name a/b | --name
 """
 
-COMPARE = """
-nowhere.txt | LOG nowhere.txt; no such file
-folder | LOG folder
-pipe | LOG pipe
-link | LOG link
-file | file is not a log
-configs/text.jsonl | configs/text.jsonl is not a JSON log
-configs/deep.jsonl | configs/deep.jsonl is not a JSON log
-{long} | {long}
-out/digits/tiny.lif.txt | of the same run
---label a b | --label; 2 names for 1 logs
---out out/digits/tiny.lif.txt | --out out/digits/tiny.lif.txt
---out nowhere/x.png | --out nowhere/x.png
---out configs/folder.png | --out configs/folder.png
-"""
-
 TABLES = {
-    "single": NUMBERS + WORDS + SINGLE + EVENTS + RESUME,
+    "single": NUMBERS + WORDS + CONFIG + SINGLE + EVENTS + RESUME,
     "multi": MULTI,
     "imagenet": IMAGENET,
     "show_events": SHOW_EVENTS,

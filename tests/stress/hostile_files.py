@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.stress import hostile_configs
 from tests.utils.events import layouts
 from tests.utils.events.layouts import AEDAT3_HEADER, aedat3_packet, atis_bytes
 from tests.utils.events.recordings import make_events
@@ -331,40 +332,6 @@ CHECKPOINTS = {  # name: the content of a file that is no checkpoint to go on fr
 }
 
 
-# --------------------------------------------------------------------------------------- configs
-
-CONFIGS = {
-    "text": "a file\n",
-    "deep": "[" * 100_000,
-    "number": "1",
-    "unknown": '{"learning_rat": 1}',
-    "range": '{"lr": -1}',
-    "choice": '{"precision": "fp16"}',
-    "switch": '{"nesterov": 1}',
-    "value": '{"compile": false}',
-    "list": '{"lr": [1, 2]}',
-    "nested": '{"lr": {"lr": 1}}',
-    "twice": '{"lr": 1, "lr": 2}',
-    "names": '{"lr": 1, "learning-rate": 2}',
-    "code": '{"import": ["file"]}',
-    "itself": '{"config": "configs/range.json"}',
-    "old": '[{"versions": {}}]',
-}
-
-
-def _write_configs(folder: Path) -> None:
-    folder.mkdir()
-    for name, text in CONFIGS.items():
-        (folder / f"{name}.json").write_text(text)
-    for name in ("text", "deep"):
-        (folder / f"{name}.jsonl").write_text(CONFIGS[name])
-    (folder / "latin.json").write_bytes(b"{\xff")
-    (folder / "folder.json").mkdir()
-    (folder / "folder.png").mkdir()
-    os.mkfifo(folder / "pipe.json")
-    (folder / "zero.json").symlink_to("/dev/zero")
-
-
 def write(root: Path) -> None:
     """Write all of these files below `root`, checkpoints aside."""
     for name, content in DIGITS.items():
@@ -376,7 +343,7 @@ def write(root: Path) -> None:
     _write_cifar(root / "cifar")
     _write_dvs(root / "dvs")
     _write_other_layouts(root / "dvs")
-    _write_configs(root / "configs")
+    hostile_configs.write(root / "configs")
     (root / "file").write_text("a file\n")
     (root / "folder").mkdir()
     (root / "link").symlink_to("nowhere")
