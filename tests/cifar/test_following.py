@@ -86,6 +86,14 @@ def test_curves_hold_the_log_the_thresholds_and_the_firing_rates(followed, call)
     }
 
 
+def test_averaged_weights_and_validation_data_have_their_own_curves(followed):
+    curves = _curves(followed("--epochs", "1", "--ema", "0.9", "--val_split", "0.2"))
+    assert {"accuracy/validation", "accuracy/validation_average", "loss/validation_average"} <= (
+        curves.keys()
+    )
+    assert not any(name.endswith("/test") for name in curves)
+
+
 def test_a_run_resumed_without_the_flags_continues_its_json_log(call):
     folder = call("--epochs", "1", "--log_json")
     call("--epochs", "2", "--resume", "auto")

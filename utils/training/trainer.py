@@ -247,6 +247,9 @@ class RunOutput:
         values = _log_curves(self.state.rows[-1], tested_on)
         values |= {"accuracy_top5/train": result.train.top5}
         values |= {f"accuracy_top5/{tested_on}": result.test.top5}
+        if result.ema:
+            values |= {f"loss/{tested_on}_average": result.ema.loss}
+            values |= {f"accuracy/{tested_on}_average": result.ema.top1}
         values["speed/training_images_per_second"] = result.speed
         values["memory/peak_MiB"] = peak_memory(context.world.device) / 2**20
         if context.timesteps:
