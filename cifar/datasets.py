@@ -165,7 +165,7 @@ def _bytes(dataset: CIFAR10) -> ImageSet:
 
 
 def _batched(images: Images, args: Namespace, batching: Batching, world: World) -> Data:
-    """Put the images on the device and return them behind their loaders."""
+    """Move the images to the device and return loaders of them."""
     mean, std = images.statistics
     mean, std = tuple(args.mean or mean), tuple(args.std or std)
     normalise = Normalise(mean, std, world.device)

@@ -6,6 +6,7 @@ import argparse
 
 from models.engines.select import COMPILE, ENGINES, PRECISIONS
 from utils.analysis.flags import add_report
+from utils.distributed.launch_env import LARGEST_SIZE
 from utils.runs.config_file import ConfigParser
 from utils.system.flags import at_least, between, bounded, fraction
 from utils.training.flags import (
@@ -85,8 +86,9 @@ def _add_calibration(group) -> None:
 
 
 def _add_processes(group) -> None:
-    group.add_argument("--world-size", type=bounded(int), default=-1, help="number of nodes")
-    group.add_argument("--rank", type=bounded(int), default=-1, help="of this node, from 0")
+    node = bounded(int, LARGEST_SIZE)
+    group.add_argument("--world-size", type=node, default=-1, help="number of nodes")
+    group.add_argument("--rank", type=node, default=-1, help="of this node, from 0")
     group.add_argument("--dist-url", default="tcp://224.66.41.62:23456", help="of node 0")
     group.add_argument("--dist-backend", default="nccl", help="gloo where there is no GPU")
     group.add_argument("--gpu", type=at_least(0), help="use this GPU alone")

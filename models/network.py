@@ -86,7 +86,7 @@ class SpikingNetwork(Network):
     - `forward` begins with `x = self.present(images)` and ends with `return self.readout(x)`.
     - Neuron layers, `IFNeuron(setting)` or `LIFNeuron(setting)`, take the network's setting.
     - Only linear maps stand between two neuron layers. A branch is at most one convolution or
-      linear layer, with average pooling, flattening or dropout before it and a BatchNorm behind it.
+      linear layer, with average pooling, flattening or dropout before it and a BatchNorm after it.
       Branches may be summed, and another BatchNorm may follow the sum.
     """
 

@@ -112,7 +112,7 @@ class _Builder:
         """Add a branch's nodes; return the name of the last, to which `bias` is added."""
         last = _spikes(branch.source)
         layers = _without_adaptive_pooling(branch, self.shapes[last])
-        factor = 1.0  # of a pooling that is stated as a sum, for the weights behind it
+        factor = 1.0  # of a pooling that is stated as a sum, for the weights after it
         for name, layer in layers:
             shape = self.shapes[last]
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -139,7 +139,7 @@ def _below(value: float, shape: Shape, like: Tensor) -> np.ndarray:
 
 
 def _output_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
-    """Return the shape behind a layer, found without computing its values."""
+    """Return the output shape of a layer, found without computing its values."""
     weights = {key: value.to("meta") for key, value in layer.state_dict().items()}
     try:
         output = torch.func.functional_call(layer, weights, torch.empty(1, *shape, device="meta"))
@@ -155,10 +155,10 @@ def _sized(shape: Shape) -> str:
 
 
 def _without_adaptive_pooling(branch: Branch, shape: Shape) -> list[tuple[str, nn.Module]]:
-    """Return a branch's layers, adaptive pooling of a known shape replaced by what it amounts to.
+    """Return a branch's layers, adaptive pooling of a known shape replaced by equal layers.
 
-    Equal windows are an average pooling; others, with a flatten and a linear layer behind them,
-    are weights of the latter.
+    Equal windows are an average pooling; others, followed by a flatten and a linear layer, are
+    weights of the latter.
     """
     layers = [(name, copy.deepcopy(layer)) for name, layer in branch.layers]
     for i, (name, layer) in enumerate(layers):

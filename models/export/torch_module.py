@@ -1,4 +1,8 @@
-"""A trained network as source that needs torch alone, beside a state dict with the same keys."""
+"""A trained network as source that needs torch alone, beside a state dict with the same keys.
+
+It computes in the order of the unrolled engine, on tensors of the same shapes, so that rounding is
+the same, too.
+"""
 
 from __future__ import annotations
 
@@ -46,30 +50,29 @@ AMPLITUDE = {amplitude!r}  # of a spike, in units of the threshold
 
 
 class Neuron(nn.Module):
-    """Spiking neurons that subtract their threshold when they fire; one timestep per call."""
+    """Spiking neurons that subtract their threshold when they fire, (T*N, ...) to (T*N, ...)."""
 
     def __init__(self):
         super().__init__()
         self.Vth = nn.Parameter(torch.tensor(1.0))
-        self.u = 0.0  # membrane potential
 
     def forward(self, z):
-        self.u = DECAY * self.u + GAIN * z
-        fired = self.u >= ALPHA * self.Vth
-        self.u = torch.where(fired, self.u - self.Vth, self.u)
-        return fired * (AMPLITUDE * self.Vth)
+        u, spikes = 0.0, []  # u: membrane potential
+        for z_t in z.unflatten(0, (TIMESTEPS, -1)):
+            u = DECAY * u + GAIN * z_t
+            fired = u >= ALPHA * self.Vth
+            u = torch.where(fired, u - self.Vth, u)
+            spikes.append(fired * (AMPLITUDE * self.Vth))
+        return torch.cat(spikes)
 '''
 
 _TAIL = '''\
     def forward(self, images):
         """Return the mean of the output spikes, later steps weighing more where neurons leak."""
-        for module in self.modules():
-            if isinstance(module, Neuron):
-                module.u = 0.0
-        weights = [DECAY ** (TIMESTEPS - 1 - t) for t in range(TIMESTEPS)]
         steps = [images] * TIMESTEPS if images.dim() == 4 else images.unbind(1)
-        total = sum(w * self.step(x) for w, x in zip(weights, steps, strict=True))
-        return total / sum(weights)
+        spikes = self.output_spikes(torch.cat(steps)).unflatten(0, (TIMESTEPS, -1))
+        weights = [DECAY ** (TIMESTEPS - 1 - t) for t in range(TIMESTEPS)]
+        return sum(w * s for w, s in zip(weights, spikes, strict=True)) / sum(weights)
 '''
 
 
@@ -135,8 +138,11 @@ class _Classes:
     def network_definition(self, network: SpikingNetwork) -> str:
         """Return the class of the network without its `forward`."""
         head = ["class Network(nn.Module):", "    def __init__(self):"]
-        step = ["    def step(self, x):", *indented(forward_lines(child_graph(network)), 2)]
-        return "\n".join([*head, *self._constructor_lines(network, {}), "", *step, ""])
+        spikes = [
+            "    def output_spikes(self, x):",
+            *indented(forward_lines(child_graph(network)), 2),
+        ]
+        return "\n".join([*head, *self._constructor_lines(network, {}), "", *spikes, ""])
 
     def _constructor_lines(self, module: nn.Module, variables: dict[Slot, str]) -> list[str]:
         lines = ["super().__init__()"]

@@ -116,7 +116,7 @@ def _sum(a: _Current, b: _Current) -> _Current:
 
 
 def _apply(name: str, module: nn.Module, current: _Current) -> _Current:
-    """Return the current behind a layer."""
+    """Return the current after a layer."""
     if isinstance(module, _WITHOUT_EFFECT):
         return current
     if isinstance(module, _NORMS):

@@ -24,7 +24,7 @@ class Synapses:
     `connections` counts them for one input, which is the number of multiplications of a dense
     input. `fan_out` has, for each neuron layer that feeds the weights, the connections of each
     neuron, `(C, ...)` in int64; it is empty where the input is not spikes, as that of the first
-    layer. A neuron behind an average pool has the connections of all cells that it belongs to.
+    layer. A neuron before an average pool has the connections of all its cells.
     """
 
     layer: str

@@ -9,6 +9,7 @@ from tests.cifar.tiny_net import BUILDERS
 from tests.frozen_args import FrozenArgs
 from utils.analysis.flags import ReportFlags
 from utils.analysis.report import finish_run
+from utils.datasets.image_tensors import TrainImages
 from utils.distributed.world import World
 from utils.system import entry
 from utils.training.evaluate import evaluate
@@ -47,3 +48,20 @@ def call(tmp_path, tiny_flags, monkeypatch):
         return tmp_path / "digits"
 
     return call
+
+
+@pytest.fixture
+def before_epoch(monkeypatch):
+    """Return a function that lets something happen each time before an epoch (from 0)."""
+
+    def arm(epoch, happen):
+        original = TrainImages.set_epoch
+
+        def set_epoch(self, now):
+            if now == epoch:
+                happen()
+            original(self, now)
+
+        monkeypatch.setattr(TrainImages, "set_epoch", set_epoch)
+
+    return arm

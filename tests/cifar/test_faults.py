@@ -1,4 +1,4 @@
-"""What happens to a training from outside: the disk refuses, figures overflow, memory runs out."""
+"""Faults during a training run: a full disk, numbers that overflow, memory that runs out."""
 
 import math
 import resource
@@ -13,23 +13,6 @@ from utils.system.errors import UserError
 
 FLAGS = ("--epochs", "3", "--manualSeed", "8")
 STEM = "tiny.lif"
-
-
-@pytest.fixture
-def before_epoch(monkeypatch):
-    """Return a function that lets something happen each time before an epoch (from 0)."""
-
-    def arm(epoch, happen):
-        original = TrainImages.set_epoch
-
-        def set_epoch(self, now):
-            if now == epoch:
-                happen()
-            original(self, now)
-
-        monkeypatch.setattr(TrainImages, "set_epoch", set_epoch)
-
-    return arm
 
 
 def _ends(call, capsys, *flags):
@@ -127,7 +110,7 @@ def test_it_is_skipped_and_counted_where_asked_for(call, capsys, monkeypatch):
 
 
 def test_a_weight_that_overflows_is_named_by_its_layer(call, capsys, monkeypatch):
-    """The neurons behind it are silent, so that the loss stays finite."""
+    """The neurons after it are silent, so that the loss stays finite."""
     original = torch.optim.SGD.step
 
     def step(self):

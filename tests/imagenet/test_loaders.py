@@ -35,7 +35,7 @@ def _epoch(loader, epoch):
 
 @pytest.fixture
 def damaged(images, tmp_path):
-    """The folder with a training image cut short and a validation image that is none."""
+    """The folder with a truncated training image and a validation file that is not an image."""
     root = shutil.copytree(images, tmp_path / "damaged")
     cut = root / "train" / "class1" / "2.png"
     cut.write_bytes(cut.read_bytes()[:300])

@@ -241,6 +241,10 @@ IMAGENET = """
 --world-size 0 --rank 0 | --world-size 0
 --world-size 2 | --world-size 2
 --world-size 2 --rank 2 | --rank 2
+--world-size {digits} --rank 0 | --world-size: must be at most
+--world-size 1048577 --rank 0 | --world-size: must be at most
+--world-size 1048576 --rank 1048577 | --rank: must be at most
+--world-size 2 --rank {digits} | --rank: must be at most
 --rank 1 | --rank 1
 --world-size 2 --rank 0 | --dist-url
 --world-size 2 --rank 0 --dist-url '' | --dist-url

@@ -264,25 +264,46 @@ def test_thresholds(path, outcomes):
 
 
 def test_checkpoints(path, outcomes):
-    net = tiny_lif(SETTING)
-    state = TrainState(net, optimizer.build("SGD", net, **OPTIMIZER))
-    for parameter in net.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    state.optimizer.step()
-    state.rows = [[0.1, 2.0, 2.0, 10.0, 10.0]]
-    content = state.snapshot(WORLD) | {"epoch": 1, "step": 1, "steps": 3, "setting": {"a": 1}}
-    content |= {"parts": [{"totals": [1.0, 2.0, 3.0, 4.0], "statistics": {}}], "manualSeed": 3}
-    whole, legacy = _both_forms(content)
-    drawn = random_state.capture(WORLD.device)
-
-    def resume():
-        state.resume(checkpoint.load(path), 3, WORLD, "file")
-        assert state.epoch >= 0 and 0 <= state.step <= 3
-        assert all(len(row) == 5 for row in state.rows)
+    """Of any optimizer, read into any; a checkpoint that is read allows a step."""
+    states = {name: _trained(name) for name in optimizer.NAMES}
+    contents = {name: _content(state) for name, state in states.items()}
+    files = {name: _both_forms(content) for name, content in contents.items()}
+    drawn, names = random_state.capture(WORLD.device), st.sampled_from(optimizer.NAMES)
 
     def read(data):
-        path.write_bytes(_damaged_content(data.draw, content, whole, legacy))
+        written_by, read_by, alter = data.draw(st.tuples(names, names, st.booleans()))
+        content, state = contents[written_by], states[read_by]
+        if alter:
+            altered = content | {"optimizer": _altered(data.draw, content["optimizer"])}
+            path.write_bytes(_file(lambda buffer: torch.save(altered, buffer)))
+        else:
+            path.write_bytes(_damaged_content(data.draw, content, *files[written_by]))
+
+        def resume():
+            state.resume(checkpoint.load(path), 3, WORLD, "file")
+            assert state.epoch >= 0 and 0 <= state.step <= 3
+            assert all(len(row) == 5 for row in state.rows)
+            state.optimizer.step()
+
         _read(outcomes, resume)
         random_state.restore(drawn, WORLD.device)
 
     fuzz(read)
+
+
+def _content(state):
+    """A checkpoint of `state` within an epoch, independent of it."""
+    content = copy.deepcopy(state.snapshot(WORLD))
+    content |= {"epoch": 1, "step": 1, "steps": 3, "setting": {"a": 1}, "manualSeed": 3}
+    return content | {"parts": [{"totals": [1.0, 2.0, 3.0, 4.0], "statistics": {}}]}
+
+
+def _trained(name):
+    """The state after a step of the optimizer `name`."""
+    net = tiny_lif(SETTING)
+    state = TrainState(net, optimizer.build(name, net, **OPTIMIZER))
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    state.rows = [[0.1, 2.0, 2.0, 10.0, 10.0]]
+    return state

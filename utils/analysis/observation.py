@@ -156,7 +156,7 @@ class FanOut:
 
 
 def _channels_last(a: Tensor, channel: int) -> Tensor:
-    """Return `a` with its dimension `channel` last, and those behind it in one, `(..., P, C)`."""
+    """Return `a` with its dimension `channel` last, and the later ones flattened, `(..., P, C)`."""
     positions = a.flatten(channel + 1) if a.dim() > channel + 1 else a.unsqueeze(-1)
     return positions.movedim(channel, -1)
 

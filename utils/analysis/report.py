@@ -31,7 +31,7 @@ _ENERGIES = ("synaptic_operations", "macs", "ann_macs", "energy_pj", "ann_energy
 
 
 def finish_run(context: RunContext, recorder: Recorder | None, flags: ReportFlags) -> None:
-    """Write the model card of a training that ended, and with `--report` the report; a collective.
+    """Write the model card of a completed run, and with `--report` the report; a collective.
 
     Both are about the best checkpoint, whose weights are loaded; where validation data chose it,
     this is the only test. After an evaluation, `--report` is about the network evaluated, and

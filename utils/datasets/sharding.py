@@ -35,7 +35,7 @@ def train_spans(
 
     The last batch is smaller where `batch_size` does not divide `num_samples`. It is dropped only
     if it has fewer than two samples, or fewer than two per rank, one with `sync_bn`: at T = 1, the
-    BatchNorm behind the last linear layer has no variance of a single sample, unless it is
+    BatchNorm after the last linear layer has no variance of a single sample, unless it is
     computed over all ranks, and an empty part has no gradient.
     """
     least = min(batch_size, num_samples, least_batch(size, sync_bn))

@@ -20,7 +20,8 @@ _INCOMPLETE = (
     "MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: set all four in the environment, as torchrun "
     "does, or none"
 )
-_LARGEST_PORT, _LARGEST_SIZE = 2**16 - 1, 2**20
+LARGEST_SIZE = 2**20  # processes
+_LARGEST_PORT = 2**16 - 1
 
 
 class Place(NamedTuple):
@@ -54,7 +55,7 @@ class Place(NamedTuple):
         return cls(f"--dist-url {url}", host, port)
 
 
-def variable(name: str, least: int, most: int = _LARGEST_SIZE, default: int | None = None) -> int:
+def variable(name: str, least: int, most: int = LARGEST_SIZE, default: int | None = None) -> int:
     """Return the environment variable `name` of a launcher, an integer from `least` to `most`.
 
     Raises UserError for any other value, and where it is not set and has no `default`.

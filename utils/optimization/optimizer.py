@@ -112,6 +112,9 @@ def _check(optimizer: optim.Optimizer, model: nn.Module, states: dict[str, Any],
         state = states.get(name) or {}
         if not set(state) <= _SLOTS[kind]:
             raise _of_another(optimizer, file)
+        lacking = sorted(key for key in _SLOTS[kind] if state.get(key) is None)
+        if state and lacking and kind != "SGD":  # SGD without momentum has none
+            raise UserError(f"--resume {file}: the optimizer's {lacking[0]} of {name} is missing")
         for key, value in state.items():
             shape = torch.Size() if key == "step" else parameter.shape
             if fault := _fault(value, shape):

@@ -33,7 +33,7 @@ class Resumed:
 
     @property
     def imports(self) -> list[str]:
-        """What `--import` named when it was written."""
+        """The files and modules of `--import` in the run that wrote it."""
         imports = self.content.get("args", {}).get("imports") or []
         return [str(source) for source in imports] if isinstance(imports, list) else []
 
@@ -41,12 +41,12 @@ class Resumed:
 def read(
     name: str, files: RunFiles, world: World, evaluate: bool = False, root: Path | None = None
 ) -> Resumed | None:
-    """Return the checkpoint `name`, None for an empty name.
+    """Load the checkpoint that `--resume name` means, None if there is none to resume from.
 
-    It is a file in the folder of the run `files`, or a path, or with `root` a file in any one
-    folder of `root`. `auto` stands for the checkpoint of `files` that was trained furthest, None
-    where there is none. Raises `UserError` for a file that cannot be read, for nothing to
-    `evaluate`, and where another process trains under the name of `files`.
+    `name` is `auto` for the checkpoint of the run `files` with the most training steps; empty for
+    a new run; else the name or path of a file, found as by `locate`. Raises `UserError` if the
+    file cannot be read, if `auto` finds no checkpoint to `evaluate`, and if another process trains
+    under the name of `files`.
     """
     if world.is_main and not evaluate:
         RunLock(files).check()
@@ -63,10 +63,11 @@ def read(
 
 
 def locate(name: str, folder: Path, flag: str, root: Path | None = None) -> Path:
-    """Return the file `name` in `folder`, else the path `name`, else the one in a folder of `root`.
+    """Return the path of the file that a flag names.
 
-    Where there is none, it is that in `folder`. Raises `UserError`, naming `flag`, for a folder
-    and for several such files.
+    Looks for `name` in `folder`, then as a path, then in each folder of `root`. Returns
+    `folder / name` if there is no such file. Raises `UserError`, naming `flag`, if it is a folder
+    or several folders of `root` contain it.
     """
     candidates = [folder / name, Path(name)]
     if found := next((path for path in candidates if path.is_file()), None):
@@ -80,7 +81,7 @@ def locate(name: str, folder: Path, flag: str, root: Path | None = None) -> Path
 
 
 def require_imports(network: str, resumed: Resumed | None) -> None:
-    """Raise `UserError` where `network`, which is unknown, is one that `--import` registered.
+    """Raise `UserError` if the unknown `network` was registered by `--import` in the earlier run.
 
     Code is run only when the command line names it, never because a checkpoint does.
     """
@@ -92,7 +93,7 @@ def require_imports(network: str, resumed: Resumed | None) -> None:
 
 
 def _newest(files: RunFiles, note: Callable[[str], None]) -> Resumed | None:
-    """Return the checkpoint that was trained furthest, after a `note` on each damaged one."""
+    """Return the checkpoint with the most training steps; call `note` for each damaged one."""
     newest, furthest = None, (0, 0)
     for path in filter(Path.exists, files.checkpoints()):
         try:
@@ -107,7 +108,7 @@ def _newest(files: RunFiles, note: Callable[[str], None]) -> Resumed | None:
 
 
 def _progress(content: CheckpointContent, file: str) -> tuple[int, int]:
-    """Return how many epochs, and steps of the next one, were trained."""
+    """Return the numbers of epochs trained and of steps of the next epoch."""
     if "epoch" not in content:
         raise UserError(f"--resume {file}: it has no epoch")
     return content["epoch"], content.get("step", 0)

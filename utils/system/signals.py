@@ -13,7 +13,7 @@ from enum import IntEnum
 
 
 class Request(IntEnum):
-    """A request to a training; where processes got different ones, all serve the largest."""
+    """A request to a training run; where processes got different ones, all serve the largest."""
 
     NONE = 0
     SAVE = 1
@@ -93,7 +93,7 @@ def forward_signals(pids: Callable[[], list[int]]) -> Iterator[None]:
 
 
 def ignore_save_requests() -> None:
-    """Ignore SIGUSR1, which ends a process by default, until a training records it."""
+    """Ignore SIGUSR1, which ends a process by default, until a training run records it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
@@ -101,8 +101,8 @@ def ignore_save_requests() -> None:
 def ignore_group_signals(_: int = 0) -> None:
     """Ignore signals to the process group; the parent can still end this process by SIGTERM.
 
-    For DataLoader workers (`worker_init_fn`): a training that a signal stops completes its last
-    step first, and may need data for it.
+    For DataLoader workers (`worker_init_fn`): a training run that a signal stops completes its
+    last step first, and may need data for it.
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

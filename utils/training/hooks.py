@@ -30,12 +30,12 @@ class StepHooks:
         """
         return True
 
-    def take_step(self, state: TrainState, images: Tensor, batch: Meter) -> None:
-        """Update the parameters from their gradients, and the meter from that of the batch."""
+    def take_step(self, state: TrainState, images: Tensor, meter: Meter) -> None:
+        """Update the parameters from their gradients, and merge the meter of the batch."""
         state.optimizer.step()
         if state.ema:
             state.ema.update(state.model)
-        state.meter.merge(batch)
+        state.meter.merge(meter)
 
     def after_step(self) -> None:
         """Called after each step, once it is counted."""
@@ -103,8 +103,8 @@ class RunHooks(StepHooks):
         self.world.print_main(f"warning: skipping {line} ({self.state.skipped} skipped so far)")
         return False
 
-    def take_step(self, state: TrainState, images: Tensor, batch: Meter) -> None:
-        self.guard.take_step(images, batch, self._position(1))
+    def take_step(self, state: TrainState, images: Tensor, meter: Meter) -> None:
+        self.guard.take_step(images, meter, self._position(1))
 
     def after_step(self) -> None:
         self.request = max(self.request, self.requests.post(self.signals.request()))

@@ -104,10 +104,10 @@ def train_one_epoch(
             set_learning_rate(state.optimizer, rate)
             hooks.before_step()
             inputs = model, images, labels, world, parts, label_smoothing
-            batch = compute_gradients(*inputs)
+            meter = compute_gradients(*inputs)
             if not hooks.settle_step():  # it was computed from statistics that are now undone
-                batch = compute_gradients(*inputs)
-            hooks.take_step(state, images, batch)
+                meter = compute_gradients(*inputs)
+            hooks.take_step(state, images, meter)
             state.step += 1
             _require_finite(bar.step(state.meter))
             hooks.after_step()

@@ -54,13 +54,13 @@ class StepGuard:
         if self.keep_buffers:
             self.buffers = [buffer.clone() for buffer in self.state.model.buffers()]
 
-    def take_step(self, images: Tensor, batch: Meter, position: str) -> None:
-        """Update the parameters from their gradients, and the meter from `batch`, if finite."""
+    def take_step(self, images: Tensor, meter: Meter, position: str) -> None:
+        """Update parameters by their gradients and merge the `meter` of the batch, if finite."""
         state = self.state
         gradients = {n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}
         norm = get_total_norm(list(gradients.values()))
         # Averaged gradients are the same on all ranks, which therefore decide alike.
-        total = norm if self.world.size > 1 else norm + batch.loss()
+        total = norm if self.world.size > 1 else norm + meter.loss()
         finite = total.isfinite()
         if is_fused := state.optimizer.param_groups[0].get("fused"):
             state.optimizer.found_inf = finite.logical_not().float()
@@ -68,7 +68,7 @@ class StepGuard:
             state.optimizer.step()
         if state.ema:
             state.ema.update(state.model, finite)
-        state.meter.merge(batch, finite)
+        state.meter.merge(meter, finite)
         largest = torch._foreach_norm(list(gradients.values()), math.inf)
         norms = HostCopy(torch.stack([total, *largest]))
         self.taken = TakenStep(position, images, norms, tuple(gradients), self.buffers)

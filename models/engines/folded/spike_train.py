@@ -43,7 +43,7 @@ def not_linear(operation: str) -> str:
 def misplaced(name: str) -> str:
     """Return the error message for a function that does not follow a neuron layer."""
     return (
-        f"{name} must directly follow a neuron layer, or pooling, flattening or dropout behind "
+        f"{name} must directly follow a neuron layer, or pooling, flattening or dropout after "
         f"one: put a neuron layer before it, {HINT}"
     )
 
@@ -363,7 +363,7 @@ class Current(Deferred):
         if len(self.branches) != 1 or self.branches[0].linear is None:
             raise TypeError(
                 "a BatchNorm inside a sum must directly follow a convolution or linear layer: "
-                f"put one before it, move it behind the sum, {HINT}"
+                f"put one before it, move it after the sum, {HINT}"
             )
         return [replace(self.branches[0], norm=self.norm)]
 

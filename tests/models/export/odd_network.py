@@ -72,15 +72,15 @@ def odd_images(frames=False):
     return 4 * torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-def from_source(source, state):
-    """Return the network of an exported Python file with exported weights, float64."""
+def from_source(source, state, dtype=torch.float64):
+    """Return the network of an exported Python file with exported weights."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "exported.py"
         file.write_text(source)
         spec = importlib.util.spec_from_file_location("exported", file)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    network = module.Network().double()
+    network = module.Network().to(dtype)
     network.load_state_dict(state)
     return network.eval()
 

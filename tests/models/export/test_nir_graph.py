@@ -117,7 +117,7 @@ def test_potentials_at_the_threshold_fire():
     assert (0.3 * Vth > threshold).all() and (0.3 * Vth * (1 - 1e-15) <= threshold).all()
 
 
-def test_unequal_windows_without_a_linear_layer_behind_them_are_refused():
+def test_unequal_windows_without_a_linear_layer_after_them_are_refused():
     model = odd_network("if")
     model.pool2 = nn.AdaptiveAvgPool2d(3)
     with pytest.raises(ExportError, match="pool2 pools 4x4 to 3x3 in unequal windows"):

@@ -9,6 +9,7 @@ from tests.models.export.odd_network import (
     odd_network,
     outputs_and_spikes,
 )
+from tests.models.export.trained_network import digits, trained_network
 from tests.models.networks import SPIKING, images, network
 from utils.datasets.digits import digit_images
 
@@ -41,6 +42,11 @@ def assert_same_spikes(model, x):
 def test_spikes_on_test_digits_are_the_same_at_every_step(name):
     x = digit_images()[1].images[:6].double() / 255
     assert_same_spikes(network(name, timesteps=3).eval(), (x - 0.3) / 0.3)
+
+
+@pytest.mark.parametrize("kind", ["if", "lif"])
+def test_spikes_of_a_trained_network_on_all_test_digits_are_the_same(kind):
+    assert_same_spikes(trained_network(kind).double(), digits()[0].double())
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,33 @@ import torch
 
 from models.export import torch_module
 from tests.models.export.odd_network import from_source, odd_images, odd_network
+from tests.models.export.trained_network import digits, trained_network
 from tests.models.networks import SPIKING, THRESHOLD, images, network
 
 # One of each pair `_if`, `_lif`, in turn: their sources differ in constants alone.
 ARCHITECTURES = SPIKING[0::4] + SPIKING[3::4]
 
 
-def exported(model):
-    return from_source(*torch_module.export(model, "a network", "weights.pth"))
+def exported(model, dtype=torch.float64):
+    return from_source(*torch_module.export(model, "a network", "weights.pth"), dtype)
+
+
+def assert_equal_in_float32(model, x):
+    """Where rounding decides whether a neuron fires, the unrolled engine decides likewise."""
+    model.float().configure(engine="unrolled")
+    torch.testing.assert_close(exported(model, torch.float32)(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["if", "lif"])
+@torch.no_grad()
+def test_outputs_on_all_test_digits_are_those_of_the_trained_network(kind):
+    with torch.enable_grad():
+        model = trained_network(kind)
+    x, labels = digits()
+    assert (model(x).argmax(1) == labels).float().mean() > 0.5
+    assert_equal_in_float32(model, x)
+    model.double().configure(engine="folded")
+    torch.testing.assert_close(exported(model)(x.double()), model(x.double()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -25,6 +44,7 @@ def test_outputs_are_those_of_every_registered_architecture(name):
     assert torch.count_nonzero(outputs) > 0
     source, state = torch_module.export(model, name, "weights.pth")
     torch.testing.assert_close(from_source(source, state)(x), outputs, rtol=0, atol=1e-12)
+    assert_equal_in_float32(model, x.float())
     lines = source.splitlines()
     assert len(lines) <= 125 and max(map(len, lines)) <= 100
     assert [line for line in lines if "import" in line] == ["import torch", "from torch import nn"]

@@ -19,7 +19,7 @@ from tests.models.recording.counted_net import (
 
 
 class TwoLayers(SpikingNetwork):
-    """A padded convolution of 3x3 images, and a convolution with a stride behind the neurons."""
+    """A padded convolution of 3x3 images, and a convolution with a stride after the neurons."""
 
     in_channels = 1
 

@@ -97,6 +97,15 @@ def test_state_of_another_optimizer_is_refused():
         optimizer.restore(other, source, opt.state_dict(), names, "x.pth")
 
 
+def test_incomplete_state_of_adam_is_refused():
+    source, opt = _stepped("Adam")
+    names, saved = optimizer.parameter_names(opt, source), opt.state_dict()
+    for fault in ({"exp_avg": None}, {}):
+        saved["state"][1] = {"step": torch.tensor(2.0), **fault}
+        with pytest.raises(UserError, match=f"x.pth: the optimizer's exp_avg of {names[1]} is mis"):
+            optimizer.restore(opt, source, saved, names, "x.pth")
+
+
 def test_state_of_other_parameters_is_refused():
     source, opt = _stepped("SGD")
     names = optimizer.parameter_names(opt, source)

@@ -27,7 +27,7 @@ class Overflowing(nn.Module):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("layer", ["conv1", "bn1", "linear", "bn2"])
-def test_the_first_layer_is_named_also_behind_neurons_that_hide_it(layer, value):
+def test_the_first_layer_is_named_before_neurons_that_hide_it(layer, value):
     net = tiny_lif(NeuronSetting(timesteps=2)).train()
     choice, hook = net.choice, Overflowing(value)
     getattr(net, layer).register_forward_hook(lambda module, inputs, output: hook(output))

@@ -93,8 +93,8 @@ def test_ten_steps_of_sgd(name: str) -> None:
 
 
 @pytest.mark.parametrize("Vth", [6.0, 2.7, 0.3], ids=("dyadic", "decimal", "low"))
-def test_twenty_steps_of_sgd_with_ties_behind_the_pool(Vth: float) -> None:
-    """The thresholds before and behind the pool are equal, so that averages of spikes meet them."""
+def test_twenty_steps_of_sgd_with_ties_after_the_pool(Vth: float) -> None:
+    """The thresholds before and after the pool are equal, so that averages of spikes meet them."""
     setting = NeuronSetting(timesteps=5, Vth=Vth, alpha=0.5, Vth_bound=0.01)
     x, found = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double(), {}
     for engine in ("folded", "unrolled"):
