@@ -26,6 +26,8 @@ class Log:
         """Return all rows, none if there is no file; raises `UserError` for another table."""
         if not self.path.exists():
             return []
+        if not self.path.is_file():  # reading a device or a pipe may never end
+            raise UserError(f"{self.path} is not a regular file: move it away")
         try:
             return _parse(self.path.read_text())
         except ValueError as error:
@@ -56,10 +58,15 @@ class Log:
         elif count != len(rows):
             self.start(rows)
 
+    def holds(self, count: int) -> bool:
+        """Return whether the file has `count` epochs and can be read."""
+        return self._count() == count
+
     def _count(self) -> int | None:
         """Return the number of epochs in the file, None if it cannot be read."""
         try:
-            return len(self.epochs()) if self.path.read_text().endswith("\n") else None
+            epochs = self.epochs()
+            return len(epochs) if self.path.read_text().endswith("\n") else None
         except (OSError, UserError, ValueError):
             return None
 

@@ -19,6 +19,7 @@ from utils.runs.log import Log
 from utils.runs.paths import owner
 from utils.runs.record import append_record
 from utils.system import random_state
+from utils.system.atomic_write import writing
 from utils.system.errors import UserError, warn_on_write_error
 from utils.system.signals import Signals
 from utils.system.text import print_line
@@ -188,12 +189,16 @@ class RunOutput:
         )
 
     def finish_stopped(self) -> None:
-        """Finish a run that was stopped or killed after its last epoch."""
-        finished = self.files.curves.exists() and not self.files.previous.exists()
-        if self.context.world.is_main and self._in_place() and self.state.rows and not finished:
+        """Finish a run that was stopped after its last epoch or whose log lacks rows."""
+        rows = self.state.rows
+        if self.context.world.is_main and self._in_place() and rows and not self._is_finished():
             with self.lock:
                 self.files.remove_unfinished()
                 self.finish()
+
+    def _is_finished(self) -> bool:
+        drawn = self.files.curves.exists() and not self.files.previous.exists()
+        return drawn and self.log.holds(len(self.state.rows))
 
     def _in_place(self) -> bool:
         """Return whether the run continues in its own files, none of which is trained further."""
@@ -266,7 +271,8 @@ class RunOutput:
             return len(self.log.epochs())
         except UserError:
             path = self.log.path
-            damaged = path.replace(path.with_name(f"{path.name}.damaged"))
+            with writing(path):
+                damaged = path.replace(path.with_name(f"{path.name}.damaged"))
             print_line(f"warning: the log was damaged: it is now {damaged.name}, and written again")
             return 0
 
