@@ -15,8 +15,9 @@ from torch import Tensor
 from models.dynamics import Dynamics, accumulator
 from models.engines.folded import autograd as grad
 from models.engines.folded.autograd import Means
+from models.engines.folded.norm import Norm
 from models.engines.folded.options import FoldedOptions
-from models.engines.folded.spike_train import Current, Norm, SpikeTrain
+from models.engines.folded.spike_train import Current, SpikeTrain
 from models.engines.folded.summed import Summed, Term, sum_branches
 
 

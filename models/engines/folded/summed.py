@@ -12,8 +12,9 @@ from torch import Tensor
 
 from models.dynamics import Dynamics, accumulator
 from models.engines.folded.autograd import Means, rows, unrows
+from models.engines.folded.norm import Norm
 from models.engines.folded.options import FoldedOptions
-from models.engines.folded.spike_train import Branch, Norm, SpikeTrain
+from models.engines.folded.spike_train import Branch, SpikeTrain
 from models.engines.ops.reference import Affine
 from models.engines.ops.sparse import events
 from models.engines.ops.sparse.scratch import Scratch
