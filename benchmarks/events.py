@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=160, help="timesteps times batch")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each way")
     args = parser.parse_args()
-    print(*describe().values(), torch.backends.cpu.get_cpu_capability(), sep="; ")
+    print(*describe().values(), sep="; ")
     for network in args.network:
         for layer in LAYERS[network]:
             for name, times in measure(layer, args).items():

@@ -16,6 +16,7 @@ def describe() -> dict[str, str]:
     """Return processor, device, versions and date."""
     return {
         "processor": f"{_processor()}, {torch.get_num_threads()} threads",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "python": platform.python_version(),
         "torch": torch.__version__,

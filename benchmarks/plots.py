@@ -1,6 +1,6 @@
 """Draw the report of benchmarks/train_step.py: time and memory of every way to compute a step.
 
-python benchmarks/plots.py benchmarks/results/train_step_cpu.json
+python benchmarks/plots.py benchmarks/results/train_step_avx2.json
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ BASE = "published"
 LABELS = {
     "published": "published",
     "published, tuned": "published, tuned allocator",
+    "spikingjelly": "SpikingJelly",
     "unrolled fp32": "unrolled, float32",
     "folded fp32": "folded, float32",
+    "folded fp32, dense": "folded, float32, dense",
     "folded bf16": "folded, bf16",
     "rate bf16": "rate, bf16 (approximate)",
 }
 COLOURS = {
     "published": "#8c8c8c",
     "published, tuned": "#b3b3b3",
-    "unrolled fp32": "#c9a227",
+    "spikingjelly": "#c9a227",
+    "unrolled fp32": "#dcc577",
     "folded fp32": "#3a7ca5",
+    "folded fp32, dense": "#a9bfcc",
     "folded bf16": "#16425b",
     "rate bf16": "#81c3d7",
 }
@@ -49,13 +53,13 @@ def draw_train_step(report: dict, path: Path) -> None:
         _draw_memory(right, rows, base)
         if floor := _rows(report, case, floor=True):
             _draw_floor(left, rows, floor[0]["seconds"])
-        left.set_title(f"T = {case[0]}, batch {case[1]}", loc="left", fontsize=11, weight="bold")
+        left.set_title(_title(case, rows[0]), loc="left", fontsize=11, weight="bold")
     panels[-1][0].set_xlabel("time per step (s): median, minimum and maximum")
     panels[-1][1].set_xlabel("peak memory of a step (MiB)")
     machine = report["machine"]
     figure.suptitle(
-        f"{report['title']}\n{machine['processor']}, {machine['device']}, "
-        f"torch {machine['torch']}, {machine['date']}",
+        f"{report['title']}\n{machine['processor']}, {machine['instructions']}, "
+        f"{machine['device']}, torch {machine['torch']}, {machine['date']}",
         fontsize=9,
         color="#444444",
     )
@@ -71,6 +75,11 @@ def _rows(report: dict, case: tuple[int, int], floor: bool = False) -> list[dict
         for row in report["rows"]
         if (row["timesteps"], row["batch"]) == case and (row["way"] == FLOOR) == floor
     ]
+
+
+def _title(case: tuple[int, int], row: dict) -> str:
+    title = f"T = {case[0]}, batch {case[1]}"
+    return f"{title}, firing rate {row['rate']:.1%}" if "rate" in row else title
 
 
 def _draw_seconds(panel: Axes, rows: list[dict], base: dict | None) -> None:
@@ -94,12 +103,12 @@ def _draw_memory(panel: Axes, rows: list[dict], base: dict | None) -> None:
     for place, row in enumerate(rows):
         less = comparison(base, row, "peak_mib", ("less", "more"))
         _annotate(panel, values[place], place, f"{row['peak_mib']:,.0f} MiB{less}")
-    panel.set_xlim(0, 1.65 * max(values))
+    panel.set_xlim(0, 1.65 * max(*values, 1))
 
 
 def comparison(base: dict | None, row: dict, key: str, words: tuple[str, str]) -> str:
     """Return how many times `words` (smaller, larger) than `base` the figure `key` of `row` is."""
-    if base is None or row is base:
+    if base is None or row is base or not row[key]:
         return ""
     ratio = base[key] / row[key]
     if 0.95 < ratio < 1.05:

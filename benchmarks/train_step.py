@@ -9,13 +9,14 @@ convolutions of spikes event-driven where that is faster, so that its time depen
 rate; `--rate` sets it. Every measurement runs in its own process. Rounds alternate between all of
 them; the figures are medians over the rounds, with minimum and maximum.
 
-    python benchmarks/train_step.py --out benchmarks/results/train_step_cpu
+    python benchmarks/train_step.py --out benchmarks/results/train_step
     python benchmarks/train_step.py --rate 0.09 --ways published 'folded fp32' --evaluate
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import shlex
 import statistics
@@ -261,6 +262,8 @@ class Peak:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
+            # Memory that is free but kept would not count when it is used again.
+            ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         self.level = self._held()
 

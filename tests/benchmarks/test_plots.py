@@ -16,7 +16,7 @@ ROWS = [
         ("a new way", 4.0, 200.0),
     )
 ]
-MACHINE = {"processor": "P", "device": "CPU", "torch": "2", "date": "2026-01-01"}
+MACHINE = dict(processor="P", instructions="AVX2", device="CPU", torch="2", date="2026-01-01")
 
 
 @pytest.mark.parametrize(
