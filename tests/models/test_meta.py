@@ -59,30 +59,17 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     assert (output.shape, output.dtype, output.device) == ((len(labels), 10), torch.float32, META)
 
 
+@pytest.mark.parametrize("timesteps", TIMESTEPS)
 @pytest.mark.parametrize("engine", ["folded", "rate", "unrolled"])
 @pytest.mark.parametrize("name", SPIKING)
-def test_steps_of_spiking_networks(name: str, engine: str) -> None:
-    """Every T in training, and 5 in evaluation, in one precision: the next network in the other.
-
-    Engines that have nothing of their own at some T leave it out, as do deep networks whose steps
-    of 20 autograd timesteps take long.
-    """
-    first = SPIKING.index(name)
-    longest = 20 if name in ("preresnet.resnet18_lif", "vgg.vgg11_if") else 5
-    if "resnet34" in name or "resnet50" in name:
-        longest = 1
-    for number, timesteps in enumerate(TIMESTEPS):
-        if engine == "unrolled" and timesteps > longest:
-            continue
-        if engine == "rate" and timesteps != 5:
-            continue
-        model = network(name, timesteps)
-        precision = PRECISIONS[(first + number) % 2]
+def test_steps_of_spiking_networks(name: str, engine: str, timesteps: int) -> None:
+    model = network(name, timesteps)
+    for precision in PRECISIONS:
         model.configure(engine=engine, precision=precision, compile="on")
+        model.zero_grad()
         with MetaOnly():
             train(model, *inputs(name, timesteps, 2))
-            if timesteps == 5 and engine != "rate":
-                evaluate(model, *inputs(name, timesteps, 2))
+            evaluate(model, *inputs(name, timesteps, 2))
 
 
 @pytest.mark.parametrize("name", ANNS)
