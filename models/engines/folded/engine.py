@@ -43,4 +43,5 @@ class FoldedEngine(FoldedOptions):
         representation = self.kernels.weighted_mean(steps, d)
         if train.handle is None:
             return representation
+        self.scratch.release()
         return grad.Readout.apply(train.handle, representation, d)
