@@ -10,6 +10,8 @@ namespace {
 constexpr Size kChannels = 128;     // input channels to a block of weights
 constexpr Size kTilePixels = 1024;  // output pixels that a thread computes together,
 constexpr Size kStepPixels = 2048;  // those of all steps where there are several
+constexpr Size kPartsTogether = 4;  // tiles whose events a thread lists together, at most,
+constexpr Size kPartsPerThread = 4;  // and how often a thread does so, at least
 
 // Weights as (outputs / width, channels / kChannels, kernel y, kernel x, kChannels, width): a
 // window's row of events reads one block of kernel x * kChannels rows, which fits the first cache.
@@ -56,7 +58,7 @@ struct Part {
     Size first, last, number;
 };
 
-// The events of those rows of the input that a part of the output sees. An event of pixel x and
+// The events of those rows of the input that some rows of the output see. An event of pixel x and
 // channel c of a block is x * depth + c: what a window sees of a row is one run.
 class RowEvents {
   public:
@@ -74,8 +76,9 @@ class RowEvents {
             }
     }
 
-    void find(const Byte* p, const Part& part) {
-        number_rows(part);
+    // Lists what rows [first, last) of the output see.
+    void find(const Byte* p, Size first, Size last) {
+        number_rows(first, last);
         const Size rows = rows_.size(), depths = divide_up(s.channels, depth);
         start_.resize(depths * rows * (s.x.in + 1));
         at.reserve(rows * s.x.in * s.channels + 8);
@@ -99,14 +102,14 @@ class RowEvents {
         return (t * images_ + image - first_image_) * s.y.in + y;
     }
 
-    // Gives the input rows that the part sees consecutive numbers, their slots.
-    void number_rows(const Part& part) {
-        first_image_ = part.first / s.y.out;
-        images_ = (part.last - 1) / s.y.out + 1 - first_image_;
+    // Gives the input rows that are seen consecutive numbers, their slots.
+    void number_rows(Size first, Size last) {
+        first_image_ = first / s.y.out;
+        images_ = (last - 1) / s.y.out + 1 - first_image_;
         slot_.assign(s.steps * images_ * s.y.in, -1);
         rows_.clear();
         for (Size t = 0; t < s.steps; ++t)
-            for (Size r = part.first; r < part.last; ++r)
+            for (Size r = first; r < last; ++r)
                 for (Size k = 0; k < s.y.kernel; ++k) {
                     const Size image = r / s.y.out, y = s.y.input(r % s.y.out, k);
                     if (y < 0 || y >= s.y.in) continue;
@@ -185,13 +188,24 @@ void add_rows(const RowEvents& events, const Weights<T, N>& weights, Size block,
             }
 }
 
-// Rows of the output to a part, of all images of a step.
+// Rows of the output to a part, of all images of a step: such that parts are equal, and even in
+// number, since few of them are shared by few threads.
 Size rows_of_parts(const Shape& s) {
     const Size wanted = s.steps == 1 ? kTilePixels : kStepPixels / s.steps;
-    return rows_of(wanted, s.x.out, s.steps * s.x.in * s.channels);
+    const Size rows = rows_of(wanted, s.x.out, s.steps * s.x.in * s.channels);
+    const Size total = s.images * s.y.out, parts = std::max<Size>(1, divide_up(total, rows));
+    return std::max<Size>(1, divide_up(total, parts + parts % 2));
 }
 
 Size count_parts(const Shape& s) { return divide_up(s.images * s.y.out, rows_of_parts(s)); }
+
+// Parts whose events are listed together, since neighbours see the same rows of the input at their
+// border; fewer where threads would be idle.
+Size parts_listed_together(const Shape& s, int threads) {
+    const Size bytes = rows_of_parts(s) * s.steps * s.x.in * s.channels;
+    const Size most = std::min(kListedBytes / bytes, count_parts(s) / (kPartsPerThread * threads));
+    return std::clamp<Size>(most, 1, kPartsTogether);
+}
 
 // Calls begin(tile, part, first output), adds the convolution to the tile (steps, pixels, width)
 // and calls end(tile, part, first output), for every part and block of outputs.
@@ -201,19 +215,23 @@ void convolve(const Shape& s, const Byte* p, const T* w, const Size* strides, bo
     constexpr Size width = Sums<T, N>::width;
     const Weights<T, N> weights(s, w, strides, threads);
     const Size total = s.images * s.y.out, rows = rows_of_parts(s);
+    const Size listed = rows * parts_listed_together(s, threads);
 #pragma omp parallel num_threads(threads)
     {
         RowEvents events(s, weights.depth, binary);
         const Buffer<T> tile(s.steps * rows * s.x.out * width);
 #pragma omp for schedule(dynamic)
-        for (Size first = 0; first < total; first += rows) {
-            const Part part{first, std::min(first + rows, total), first / rows};
-            events.find(p, part);
-            for (Size o = 0; o < s.outputs; o += width) {
-                begin(tile.get(), part, o);
-                (binary ? add_rows<T, N, true> : add_rows<T, N, false>)(events, weights, o / width,
-                                                                        part, tile.get());
-                end(tile.get(), part, o);
+        for (Size start = 0; start < total; start += listed) {
+            const Size stop = std::min(start + listed, total);
+            events.find(p, start, stop);
+            for (Size first = start; first < stop; first += rows) {
+                const Part part{first, std::min(first + rows, total), first / rows};
+                for (Size o = 0; o < s.outputs; o += width) {
+                    begin(tile.get(), part, o);
+                    (binary ? add_rows<T, N, true> : add_rows<T, N, false>)(
+                        events, weights, o / width, part, tile.get());
+                    end(tile.get(), part, o);
+                }
             }
         }
     }
