@@ -53,6 +53,7 @@ def passes(dtype: torch.dtype) -> dict:
     y, Vth = torch.randn(20, 8192, 64).to(dtype), torch.tensor(0.3)
     affine = Affine(*(torch.rand(64) for _ in range(4)))
     mean, current = torch.randn(8192, 64), y.clone()
+    g, means, bits = torch.randn(8192, 64), (y[0], y[1]), torch.randint(256, (65536,)).byte()
 
     def fresh(run):
         def call(kernels):
@@ -67,6 +68,9 @@ def passes(dtype: torch.dtype) -> dict:
         "spikes": fresh(lambda k: k.spikes(current, affine, Vth, d, dtype)),
         "statistics": fresh(lambda k: k.statistics_(current, True)),
         "add": fresh(lambda k: k.add_(current, y, Vth, None)),
+        "fire_grad": lambda k: k.fire_grad(g, bits, bits, 0.5),
+        "norm_sums": lambda k: k.norm_sums(g, y[0]),
+        "norm_grad": lambda k: k.norm_grad(g, means, *affine[:3]),
     }
 
 

@@ -21,10 +21,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.dynamics import Dynamics
+from models.engines.folded.options import FoldedOptions
 from models.engines.ops.linear import Conv2d, Linear
 from models.engines.ops.sparse import event_driven, events
 from models.engines.ops.sparse.event_driven import Crossings
-from models.engines.ops.sync_batch_norm import Reduction
 
 
 def handle(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -53,11 +53,10 @@ class Means(NamedTuple):
 
 
 class NormSpec(NamedTuple):
-    """Constants of a BatchNorm's backward pass: T, whether it took batch statistics, and ranks."""
+    """Constants of a BatchNorm's backward pass: options, and whether it took batch statistics."""
 
-    timesteps: int
+    options: FoldedOptions
     batch_statistics: bool
-    reduce: Reduction
 
 
 class Fire(Function):
@@ -65,14 +64,20 @@ class Fire(Function):
 
     @staticmethod
     def forward(
-        ctx, Vth: Tensor, inside: Tensor, above: Tensor, d: Dynamics, shape, packs: bool, *currents
+        ctx,
+        Vth: Tensor,
+        inside: Tensor,
+        above: Tensor,
+        d: Dynamics,
+        shape,
+        options: FoldedOptions,
+        *currents,
     ):
-        ctx.packs = packs and inside.numel() % 8 == 0
         masks = (inside, above)
-        if ctx.packs:  # eight to a byte
+        if options.crossings is not None and inside.numel() % 8 == 0:  # eight to a byte
             masks = [events.pack_bits(mask.view(torch.uint8)) for mask in masks]
         ctx.save_for_backward(*masks)
-        ctx.d, ctx.mask_shape = d, inside.shape
+        ctx.d, ctx.fire_grad = d, options.kernels.fire_grad
         ctx.num_currents = len(currents)
         ctx.set_materialize_grads(False)
         return handle(Vth, shape)
@@ -82,15 +87,10 @@ class Fire(Function):
     def backward(ctx, R: Tensor | None):
         if R is None:
             return (None,) * (6 + ctx.num_currents)
-        masks = ctx.saved_tensors
-        if ctx.packs:
-            masks = [events.unpack_bits(mask, ctx.mask_shape).view(torch.bool) for mask in masks]
-        inside, above = masks
-        d = ctx.d
-        r = rows(R)
-        g = unrows((d.leak / d.timesteps) * (r * inside), R.shape)
-        dVth = d.Vth_scale * (r * above).sum() if ctx.needs_input_grad[0] else None
-        return (dVth, None, None, None, None, None, *(g,) * ctx.num_currents)
+        d, r = ctx.d, rows(R)
+        g, above = ctx.fire_grad(r, *ctx.saved_tensors, d.leak / d.timesteps)
+        dVth = d.Vth_scale * above if ctx.needs_input_grad[0] else None
+        return (dVth, *(None,) * 5, *(unrows(g, R.shape),) * ctx.num_currents)
 
 
 class Normalise(Function):
@@ -115,16 +115,17 @@ class Normalise(Function):
         if grad is None:
             return (None,) * 8
         gamma, mean_u, mean_v, inv_std = ctx.saved_tensors
+        options, batch_statistics = ctx.spec
         g, slope = rows(grad), gamma * inv_std
-        total, dot = g.sum(0), (g * mean_u).sum(0)
-        dgamma, dbeta = ctx.spec.timesteps * dot, ctx.spec.timesteps * total
-        if not ctx.spec.batch_statistics:
+        total, dot = options.kernels.norm_sums(g, mean_u)
+        dgamma, dbeta = options.timesteps * dot, options.timesteps * total
+        if not batch_statistics:
             dy = unrows(slope * g, grad.shape)
             return dy, dy, None, dgamma, dbeta, *(None,) * 3
-        total, dot, count = ctx.spec.reduce(total, dot, total.new_full((), len(g)))
-        base, tilt = slope * (g - total / count), slope * dot / count
-        dy_u = unrows(base - tilt * mean_u, grad.shape)
-        dy_v = dy_u if mean_v is None else unrows(base - tilt * mean_v, grad.shape)
+        total, dot, count = options.reduce(total, dot, total.new_full((), len(g)))
+        m1, tilt = total / count, slope * dot / count
+        dy = options.kernels.norm_grad(g, (mean_u, mean_v), m1, slope, tilt)
+        dy_u, dy_v = (unrows(a, grad.shape) for a in dy)
         return dy_u, dy_v, -tilt * inv_std, dgamma, dbeta, *(None,) * 3
 
 
@@ -153,11 +154,12 @@ class NormaliseBranch(Function):
         total, dot = a.sum(0), (a * mean_u).sum(0)
         if k is not None and C is not None:
             dot = dot + len(a) * k * C * inv_std
-        dgamma, dbeta = ctx.spec.timesteps * dot, ctx.spec.timesteps * total
+        options = ctx.spec.options
+        dgamma, dbeta = options.timesteps * dot, options.timesteps * total
         k_y = None if k is None else slope * k
         m1, m2 = 0.0, 0.0 * dot
         if ctx.spec.batch_statistics:
-            total, dot, count = ctx.spec.reduce(total, dot, total.new_full((), len(a)))
+            total, dot, count = options.reduce(total, dot, total.new_full((), len(a)))
             m1, m2 = total / count, dot / count
 
         def through(dy: Tensor, mean: Tensor) -> Tensor:

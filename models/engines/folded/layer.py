@@ -43,8 +43,7 @@ def fire(x: SpikeTrain | Current, Vth: Tensor, d: Dynamics) -> SpikeTrain:
         folded = kernels.fold(y, time_mean, affine, threshold, d, summed.dtype, spike_dtype)
     means = None if affine is None else Means(folded.mean_u, folded.mean_v, affine.inv_std)
     z = input_handles(summed, covariances, norm, means)
-    masks, packs = (folded.inside, folded.above), options.crossings is not None
-    handle = grad.Fire.apply(Vth, *masks, d, summed.shape, packs, *z)
+    handle = grad.Fire.apply(Vth, folded.inside, folded.above, d, summed.shape, options, *z)
     return summed.spike_train(folded.spikes, threshold * d.amplitude, handle, folded.count)
 
 
@@ -131,7 +130,7 @@ def input_handles(
 
 
 def _norm_spec(norm: Norm, options: FoldedOptions) -> grad.NormSpec:
-    return grad.NormSpec(options.timesteps, norm.training, options.reduce)
+    return grad.NormSpec(options, norm.training)
 
 
 def _current_handles(

@@ -30,6 +30,9 @@ class Kernels(NamedTuple):
     add_: Callable = reference.add_by_step_
     covariance: Callable = reference.covariance
     recode: Callable = reference.recode
+    fire_grad: Callable = reference.fire_grad
+    norm_sums: Callable = reference.norm_sums
+    norm_grad: Callable = reference.norm_grad
     weighted_mean: Callable = dynamics.weighted_mean
 
 

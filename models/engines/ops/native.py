@@ -35,6 +35,9 @@ _SIGNATURES = {
     "add": [_POINTER] * 3 + [_SIZE, _POINTER, _SIZE, _SIZE, _INT],
     "recode": [_POINTER] * 2 + [_SIZE, _INT],
     "covariance": [_POINTER] * 3 + [_SIZE] * 2 + [_INT],
+    "fire_grad": [_POINTER] * 3 + [_FLOAT] + [_POINTER] * 2 + [_SIZE, _INT],
+    "norm_sums": [_POINTER] * 4 + [_SIZE] * 2 + [_INT],
+    "norm_grad": [_POINTER] * 8 + [_SIZE] * 2 + [_INT],
 }
 _TYPES = {
     "fold": (
@@ -45,8 +48,10 @@ _TYPES = {
     "add": ("float32_float32", "float32_uint8", "bfloat16_bfloat16", "bfloat16_uint8"),
     "recode": ("float32_uint8", "uint8_float32", "bfloat16_uint8", "uint8_bfloat16"),
     "covariance": ("float32", "bfloat16"),
+    "norm_sums": ("float32", "bfloat16"),
+    "norm_grad": ("float32", "bfloat16"),
 }
-FUNCTIONS = tuple(f"{name}_{types}" for name in _TYPES for types in _TYPES[name])
+FUNCTIONS = ("fire_grad", *(f"{name}_{types}" for name in _TYPES for types in _TYPES[name]))
 
 
 @functools.cache
@@ -75,8 +80,8 @@ def verify() -> None:
 
 def _call(name: str, types: tuple[torch.dtype, ...], *arguments) -> None:
     """Call a pass for these types; a tensor is passed as the address of its values."""
-    suffix = "_".join(str(dtype).removeprefix("torch.") for dtype in types)
-    native_build.call(library(), f"{name}_{suffix}", _SIGNATURES[name], *arguments)
+    function = "_".join((name, *(str(dtype).removeprefix("torch.") for dtype in types)))
+    native_build.call(library(), function, _SIGNATURES[name], *arguments)
 
 
 def _supported(y: Tensor, *others: Tensor) -> bool:
@@ -216,3 +221,45 @@ def covariance(y: Tensor, q: Tensor) -> Tensor:
     result = torch.empty(C, dtype=torch.float32, device=y.device)
     _call("covariance", (y.dtype,), y, q, result, y.numel() // C, C)
     return result
+
+
+def fire_grad(R: Tensor, inside: Tensor, above: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """See `reference.fire_grad`; takes masks in bits."""
+    if not _gradient(R) or inside.dim() == 2:
+        return reference.fire_grad(R, inside, above, factor)
+    g, total = torch.empty_like(R), R.new_empty(())
+    _call("fire_grad", (), R, inside, above, factor, g, total, R.numel())
+    return g, total
+
+
+def norm_sums(g: Tensor, mean_u: Tensor) -> tuple[Tensor, Tensor]:
+    """See `reference.norm_sums`."""
+    if not (_gradient(g) and _supported(mean_u)):
+        return reference.norm_sums(g, mean_u)
+    total, dot = g.new_empty(g.shape[1]), g.new_empty(g.shape[1])
+    _call("norm_sums", (mean_u.dtype,), g, mean_u, total, dot, *g.shape)
+    return total, dot
+
+
+def norm_grad(
+    g: Tensor,
+    means: tuple[Tensor, Tensor | None],
+    m1: Tensor,
+    slope: Tensor,
+    tilt: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """See `reference.norm_grad`."""
+    mean_u, mean_v = means
+    channels = [a.contiguous() for a in (m1, slope, tilt)]
+    if not (_gradient(g, *channels) and _supported(mean_u)):
+        return reference.norm_grad(g, means, m1, slope, tilt)
+    dy_u, dy_v = torch.empty_like(g), None if mean_v is None else torch.empty_like(g)
+    _call("norm_grad", (mean_u.dtype,), g, mean_u, mean_v, *channels, dy_u, dy_v, *g.shape)
+    return dy_u, dy_u if dy_v is None else dy_v
+
+
+def _gradient(*gradients: Tensor) -> bool:
+    """Return whether the passes take these gradients: contiguous, on the CPU, float32."""
+    return all(
+        a.is_contiguous() and a.dtype == torch.float32 and a.device.type == "cpu" for a in gradients
+    )

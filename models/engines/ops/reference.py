@@ -225,6 +225,43 @@ def add_by_step_(y: Tensor, a: Tensor, scale: Tensor, shift: Tensor | None) -> N
         add_(y_t, a_t, scale, shift)
 
 
+def fire_grad(R: Tensor, inside: Tensor, above: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return `g = factor * R * 1[inside]` and `sum R * 1[above]`.
+
+    The masks are `(M, C)`, or bits, eight to a byte.
+    """
+    inside, above = (_unpacked(mask, R.shape) for mask in (inside, above))
+    return factor * (R * inside), (R * above).sum()
+
+
+def _unpacked(mask: Tensor, shape: torch.Size) -> Tensor:
+    if mask.dim() == 2:
+        return mask
+    return (mask[:, None] >> torch.arange(8, device=mask.device) & 1).view(shape)
+
+
+def norm_sums(g: Tensor, mean_u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `sum g` and `sum g * yh_u` over the rows, per channel."""
+    return g.sum(0), (g * mean_u).sum(0)
+
+
+def norm_grad(
+    g: Tensor,
+    means: tuple[Tensor, Tensor | None],
+    m1: Tensor,
+    slope: Tensor,
+    tilt: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return `slope * (g - m1) - tilt * yh` for the means `yh_u` and `yh_v`, which may be None.
+
+    `m1`, slope and tilt are per channel.
+    """
+    mean_u, mean_v = means
+    base = slope * (g - m1)
+    dy_u = base - tilt * mean_u
+    return dy_u, dy_u if mean_v is None else base - tilt * mean_v
+
+
 def recode(spikes: Tensor, dtype: torch.dtype) -> Tensor:
     """Return zeros and ones in another type."""
     return spikes.to(dtype)

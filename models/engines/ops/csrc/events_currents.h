@@ -18,18 +18,6 @@ struct Terms {
     T amplitude;
 };
 
-// The bits of a byte as numbers, lowest first.
-template <class T>
-std::array<std::array<T, 8>, 256> bit_values() {
-    std::array<std::array<T, 8>, 256> table{};
-    for (int mask = 0; mask < 256; ++mask)
-        for (int bit = 0; bit < 8; ++bit) table[mask][bit] = T(mask >> bit & 1);
-    return table;
-}
-
-template <class T>
-const std::array<std::array<T, 8>, 256> kBitValues = bit_values<T>();
-
 // A tile (steps, pixels, width) and what of a tensor (steps, pixels, outputs) it stands for.
 template <class T, int N>
 struct Tile {

@@ -227,6 +227,77 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
     for (Size c = 0; c < C; ++c) result[c] = float(sums.total(c) / rows);
 }
 
+// g = factor * (R * inside); returns the sum of R * above. Masks are bits, eight to a byte.
+double fire_grad(const float* R, const std::uint8_t* inside, const std::uint8_t* above,
+                 float factor, float* g, Size length, int threads) {
+    std::array<double, kParts> sums{};
+    const Size bytes = length / 8;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (Size part = 0; part < kParts; ++part) {
+        double sum[8] = {};
+        for (Size at = bytes * part / kParts; at < bytes * (part + 1) / kParts; ++at) {
+            const auto &in = kBitValues<float>[inside[at]], &over = kBitValues<float>[above[at]];
+            for (Size b = 0; b < 8; ++b) {
+                g[8 * at + b] = factor * (R[8 * at + b] * in[b]);
+                sum[b] += R[8 * at + b] * over[b];
+            }
+        }
+        for (const double s : sum) sums[part] += s;
+    }
+    double total = 0;
+    for (const double s : sums) total += s;
+    return total;
+}
+
+// Per channel, the sums of g and of g * mean_u.
+template <class T>
+void norm_sums(const float* g, const T* mean_u, float* total, float* dot, Size rows, Size C,
+               int threads) {
+    ChannelSums totals(C), dots(C);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> sum(C), product(C);
+        for_blocks(rows * C, C, [&](Size first, Size length, Size part) {
+            std::fill(sum.begin(), sum.end(), 0.0f);
+            std::fill(product.begin(), product.end(), 0.0f);
+            for (Size r = first; r < first + length; r += C) {
+#pragma omp simd
+                for (Size c = 0; c < C; ++c) {
+                    sum[c] += g[r + c];
+                    product[c] += g[r + c] * load(mean_u[r + c]);
+                }
+            }
+            double *s = totals.of_part(part), *p = dots.of_part(part);
+            for (Size c = 0; c < C; ++c) s[c] += sum[c], p[c] += product[c];
+        });
+    }
+    for (Size c = 0; c < C; ++c) total[c] = float(totals.total(c)), dot[c] = float(dots.total(c));
+}
+
+// dy = slope * (g - m1) - tilt * mean, for both means or, where mean_v is null, the first.
+template <class T>
+void norm_grad(const float* g, const T* mean_u, const T* mean_v, const float* m1,
+               const float* slope, const float* tilt, float* dy_u, float* dy_v, Size rows, Size C,
+               int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        const auto m = repeated(m1, C, 0.0f), a = repeated(slope, C, 0.0f);
+        const auto b = repeated(tilt, C, 0.0f);
+        for_blocks(rows * C, C, [&](Size first, Size length, Size) {
+            const float* from = g + first;
+            const T* u = mean_u + first;
+            float* to = dy_u + first;
+#pragma omp simd
+            for (Size e = 0; e < length; ++e) to[e] = a[e] * (from[e] - m[e]) - b[e] * load(u[e]);
+            if (!mean_v) return;
+            const T* v = mean_v + first;
+            to = dy_v + first;
+#pragma omp simd
+            for (Size e = 0; e < length; ++e) to[e] = a[e] * (from[e] - m[e]) - b[e] * load(v[e]);
+        });
+    }
+}
+
 }  // namespace
 
 #define EXPORT_FOLD(In, in, Spike, spike, Out, out)                                               \
@@ -264,7 +335,21 @@ void covariance(const T* y, const T* q, float* result, Size rows, Size C, int th
     extern "C" void covariance_##suffix(const T* y, const T* q, float* result, Size rows, Size C, \
                                         int threads) {                                            \
         covariance<T>(y, q, result, rows, C, threads);                                            \
+    }                                                                                             \
+    extern "C" void norm_sums_##suffix(const float* g, const T* mean_u, float* total, float* dot, \
+                                       Size rows, Size C, int threads) {                          \
+        norm_sums<T>(g, mean_u, total, dot, rows, C, threads);                                    \
+    }                                                                                             \
+    extern "C" void norm_grad_##suffix(const float* g, const T* mean_u, const T* mean_v,          \
+                                       const float* m1, const float* slope, const float* tilt,    \
+                                       float* dy_u, float* dy_v, Size rows, Size C, int threads) {\
+        norm_grad<T>(g, mean_u, mean_v, m1, slope, tilt, dy_u, dy_v, rows, C, threads);           \
     }
+
+extern "C" void fire_grad(const float* R, const std::uint8_t* inside, const std::uint8_t* above,
+                          float factor, float* g, float* sum, Size length, int threads) {
+    *sum = float(fire_grad(R, inside, above, factor, g, length, threads));
+}
 
 EXPORT_FOLD(float, float32, float, float32, float, float32)
 EXPORT_FOLD(float, float32, bf16, bfloat16, bf16, bfloat16)

@@ -1,7 +1,8 @@
-// Types of numbers in memory, and how they are computed with: bf16 as float.
+// Types of numbers in memory, and how they are computed with: bf16 as float, bits as bytes of them.
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -10,6 +11,18 @@ namespace {
 using Size = std::int64_t;
 
 using bf16 = std::uint16_t;  // the upper half of a float, as an integer so that compilers vectorise
+
+// The bits of a byte as numbers, lowest first.
+template <class T>
+std::array<std::array<T, 8>, 256> bit_values() {
+    std::array<std::array<T, 8>, 256> table{};
+    for (int mask = 0; mask < 256; ++mask)
+        for (int bit = 0; bit < 8; ++bit) table[mask][bit] = T(mask >> bit & 1);
+    return table;
+}
+
+template <class T>
+const std::array<std::array<T, 8>, 256> kBitValues = bit_values<T>();
 
 inline float load(float a) { return a; }
 

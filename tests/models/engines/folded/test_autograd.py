@@ -11,12 +11,14 @@ from models import IFNeuron
 from models.dynamics import Dynamics
 from models.engines.folded import autograd as grad
 from models.engines.folded.autograd import Means, NormSpec, handle, rows, unrows
+from models.engines.folded.options import FoldedOptions
+from models.engines.ops.dispatch import Kernels
 from models.engines.ops.linear import Conv2d
-from models.engines.ops.sync_batch_norm import local
 from models.setting import NeuronSetting
 from tests.models.networks import images, network
 
 SHAPE = (3, 4, 5, 6)
+OPTIONS = FoldedOptions(1, Kernels())
 
 
 def draw(*shape: int) -> Tensor:
@@ -49,7 +51,7 @@ def test_batch_norm(training: bool) -> None:
     inv_std = torch.rsqrt(var + 1e-5)
     yh = (y - mean.view(4, 1, 1)) * inv_std.view(4, 1, 1)
     u, v, k = leaves(SHAPE, SHAPE, (4,))
-    spec, means = NormSpec(1, training, local), Means(rows(yh), None, inv_std)
+    spec, means = NormSpec(OPTIONS, training), Means(rows(yh), None, inv_std)
     beta.requires_grad_()
     z = grad.Normalise.apply(u, v, k, gamma, beta, spec, means, SHAPE)
     actual = torch.autograd.grad(z, (u, v, gamma, beta), g)
@@ -83,7 +85,7 @@ def test_a_neuron_layer() -> None:
     expected = torch.autograd.grad(layer(z), (z, layer.Vth), g)
     inside, above = (x >= 0) & (x <= layer.Vth), x > layer.Vth
     (u,) = leaves(SHAPE)
-    s = grad.Fire.apply(layer.Vth, rows(inside), rows(above), d, SHAPE, False, u)
+    s = grad.Fire.apply(layer.Vth, rows(inside), rows(above), d, SHAPE, OPTIONS, u)
     torch.testing.assert_close(torch.autograd.grad(s, (u, layer.Vth), g), expected)
 
 

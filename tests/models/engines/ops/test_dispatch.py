@@ -97,6 +97,31 @@ def test_statistics_and_covariances(fused: Kernels, dtype: torch.dtype) -> None:
 
 
 @BOTH_TYPES
+def test_gradients(fused: Kernels, dtype: torch.dtype) -> None:
+    for rows, channels in (*SIZES, (6, 3000)):
+        y, affine = draw(4, rows, channels)
+        g, inside, above = y[0], y[1] > 0, y[2] > 0.5
+        means, slopes = (y[1].to(dtype), y[2].to(dtype)), affine[:3]
+        expected = [a.float() for a in reference.fire_grad(g.double(), inside, above, 0.3)]
+        if rows * channels % 8 == 0:
+            inside, above = in_bits(inside), in_bits(above)
+        actual = fused.fire_grad(g, inside, above, 0.3)
+        torch.testing.assert_close(actual, tuple(expected), rtol=1e-5, atol=1e-3)
+        expected = [a.float() for a in reference.norm_sums(g.double(), means[0].double())]
+        actual = fused.norm_sums(g, means[0])
+        torch.testing.assert_close(actual, tuple(expected), rtol=1e-5, atol=1e-3)
+        for pair in (means, (means[0], None)):
+            actual, expected = (k.norm_grad(g, pair, *slopes) for k in (fused, reference))
+            torch.testing.assert_close(actual, expected)
+            assert (actual[0] is actual[1]) == (pair[1] is None)
+
+
+def in_bits(mask: torch.Tensor) -> torch.Tensor:
+    """Return a mask eight to a byte, the first in the lowest bit."""
+    return (mask.view(-1, 8) * 2 ** torch.arange(8)).sum(1).to(torch.uint8)
+
+
+@BOTH_TYPES
 def test_sums_are_rounded_once(fused: Kernels, dtype: torch.dtype) -> None:
     for rows, channels in SIZES:
         y, affine = draw(3, rows, channels)

@@ -67,7 +67,12 @@ def test_calls_that_are_not_supported_are_left_to_the_reference(monkeypatch) -> 
     native.statistics_(y.clone(), True)
     native.covariance(y, y)
     native.add_(y.clone(), y, Vth, None)
+    means, channel = (y[0], y[1]), y[0, 0]
+    native.norm_sums(y[0], y[1])
+    native.norm_grad(y[0], means, channel, channel, channel)
+    native.fire_grad(y[0], y[0] > 0, y[1] > 0, 0.5)
     single = y.float()
+    native.fire_grad(single[0], y[0] > 0, y[1] > 0, 0.5)  # masks that are not in bits
     native.add_(single.clone(), single[:, :, 1:2].expand(2, 6, 4), Vth.float(), None)
 
 

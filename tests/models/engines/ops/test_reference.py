@@ -66,3 +66,19 @@ def test_statistics_keep_all_digits(rows: int, dtype: torch.dtype) -> None:
     exact_var, exact_mean = torch.var_mean(y.double(), dim=0, correction=0)
     torch.testing.assert_close(mean.double(), exact_mean, rtol=1e-7, atol=0)
     torch.testing.assert_close(var.double(), exact_var, rtol=1e-7, atol=0)
+
+
+def test_gradients_are_those_of_the_equations() -> None:
+    R, mean_u, mean_v, slopes = draw(40, 8), draw(1, 40, 8)[0], draw(1, 1, 40, 8)[0, 0], draw(3, 8)
+    inside, above = mean_u > 0, mean_v > 0
+    g, total = reference.fire_grad(R, inside, above, 0.3)
+    torch.testing.assert_close((g, total), (torch.where(inside, 0.3 * R, 0.0), R[above].sum()))
+    bits = [(m.view(-1, 8) * 2 ** torch.arange(8)).sum(1).to(torch.uint8) for m in (inside, above)]
+    torch.testing.assert_close(reference.fire_grad(R, *bits, 0.3), (g, total))
+    torch.testing.assert_close(reference.norm_sums(g, mean_u), (g.sum(0), (g * mean_u).sum(0)))
+    m1, slope, tilt = slopes
+    for mean_v_or_none in (mean_v, None):
+        second = mean_u if mean_v_or_none is None else mean_v
+        expected = tuple(slope * (g - m1) - tilt * mean for mean in (mean_u, second))
+        actual = reference.norm_grad(g, (mean_u, mean_v_or_none), *slopes)
+        torch.testing.assert_close(actual, expected)
