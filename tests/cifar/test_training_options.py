@@ -126,8 +126,44 @@ def test_averaged_weights_are_evaluated_from_their_own_file_and_change_no_other(
     assert (folder / "tiny.lifA.txt").read_text() == (folder / "tiny.lifB.txt").read_text()
     saved = checkpoint.load(folder / "tiny.lifB_ema.pth")
     capsys.readouterr()
+    best = pytest.approx(checkpoint.load(folder / "tiny.lifB.pth")["ema_best_acc"])
+    (record,) = json.loads((folder / "tiny.lifB.json").read_text())
+    assert record["card"]["average"] == {"accuracy": best}
     call("-e", "--resume", "tiny.lifB_ema.pth")
     assert f"top-1 {saved['acc']:.2f} %" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         call(*FLAGS, "--resume", "tiny.lifB_ema.pth")
     assert "cannot train on without optimizer" in capsys.readouterr().err
+
+
+def test_averaged_weights_that_validation_data_chose_are_tested_once(call, capsys):
+    folder = call(*FLAGS, "--name", "V", *OPTIONS["all"])
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("averaged weights")]
+    (record,) = json.loads((folder / "tiny.lifV.json").read_text())
+    average = record["card"]["average"]
+    assert f"{average['validation_accuracy']:.2f} %: test loss" in line
+    assert f"top-1 {average['accuracy']:.2f} %" in line
+    call("-e", "--resume", "tiny.lifV_ema.pth")
+    assert f"top-1 {average['accuracy']:.2f} %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("decay", "is_noted"), [("0.01", False), ("0.999", True)])
+def test_an_average_over_more_than_the_run_is_noted(decay, is_noted, call, capsys):
+    call("--epochs", "3", "--ema", decay)
+    notes = [line for line in capsys.readouterr().out.splitlines() if "note: --ema" in line]
+    assert len(notes) == is_noted
+
+
+def test_a_run_trained_on_has_a_new_card_without_a_better_checkpoint(call, capsys):
+    folder = call("--epochs", "2")
+    content = checkpoint.load(folder / "tiny.lif.pth")
+    checkpoint.save(folder / "tiny.lif.pth", content | {"best_acc": 100.0})
+    best = (folder / "tiny.lif_best.pth").read_bytes()
+    call("--epochs", "3", "--resume", "auto")
+    assert (folder / "tiny.lif_best.pth").read_bytes() == best
+    assert "| epochs | `3` |" in (folder / "tiny.lif_card.md").read_text()
+    assert "card" in json.loads((folder / "tiny.lif.json").read_text())[-1]
+    capsys.readouterr()
+    call("--epochs", "3", "--resume", "auto")  # nothing is left to do
+    assert "model card" not in capsys.readouterr().out

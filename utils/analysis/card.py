@@ -40,6 +40,13 @@ def _results(facts: Facts, summary: Summary | None) -> Iterator[str]:
     if facts["chosen_on"] == "validation":
         chosen = f"{facts['best_acc']:.2f} %"
         yield f"| accuracy on the validation data, which chose the checkpoint | {chosen} |"
+    if average := facts.get("average"):
+        validation = average.get("validation_accuracy")
+        chosen = "" if validation is None else f" ({validation:.2f} % on the validation data)"
+        yield (
+            f"| accuracy of the averaged weights in their best epoch | "
+            f"{average['accuracy']:.2f} %{chosen} |"
+        )
     if summary is None:
         return
     energy = summary["energy"]

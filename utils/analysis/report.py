@@ -42,15 +42,16 @@ def finish_run(context: RunContext, recorder: Recorder | None, flags: ReportFlag
             _report_evaluated(context, recorder, flags.options)
         return
     best = context.files.best
-    due = context.world.is_main and (flags.report or _card_is_missing(context.files))
+    due = context.world.is_main and (flags.report or _card_is_due(context.files))
     content = context.world.broadcast(checkpoint.load(best) if due and best.exists() else None)
     if content is None:
         return
     checkpoint.load_weights(context.model, content["state_dict"], best.name)
     summary = None if recorder is None else measure(context, recorder, flags.options)
     accuracy = _test_accuracy(context, content, summary)
+    average = _average_accuracies(context)
     if context.world.is_main:
-        facts = describe(context, best.name, content) | {"accuracy": accuracy}
+        facts = describe(context, best.name, content) | {"accuracy": accuracy, "average": average}
         with warn_on_write_error("the model card"):
             _write_card(context, facts, summary)
         if flags.report:
@@ -72,10 +73,30 @@ def _test_accuracy(
     return scores.top1
 
 
-def _card_is_missing(files: RunFiles) -> bool:
-    """Return whether the best checkpoint has no card, or only that of an earlier one."""
+def _average_accuracies(context: RunContext) -> dict[str, float] | None:
+    """Return what the averaged weights of `--ema` reach in their best epoch; a collective.
+
+    Where validation data chose that epoch, this is their only test.
+    """
+    file, world = context.files.ema, context.world
+    kept = context.training.ema and world.is_main and file.exists()
+    content = world.broadcast(checkpoint.load(file) if kept else None)
+    if content is None:
+        return None
+    chosen = float(content[context.keys.best_acc])
+    if context.data.validation is None:
+        return {"accuracy": chosen}
+    checkpoint.load_weights(context.model, content["state_dict"], file.name)
+    title = f"averaged weights by validation accuracy, {chosen:.2f} %: test"
+    accuracy = score(context, title, context.data.test).top1
+    return {"accuracy": accuracy, "validation_accuracy": chosen}
+
+
+def _card_is_due(files: RunFiles) -> bool:
+    """Return whether there is no card yet, or only one from before the run trained on."""
     written = files.card.stat().st_mtime if files.card.exists() else -math.inf
-    return files.best.exists() and written < files.best.stat().st_mtime
+    checkpoints = [file for file in (files.best, files.last) if file.exists()]
+    return any(written < file.stat().st_mtime for file in checkpoints)
 
 
 def _report_evaluated(context: RunContext, recorder: Recorder, options: ReportOptions) -> None:
@@ -150,6 +171,8 @@ def _write_card(context: RunContext, facts: Facts, summary: Summary | None) -> N
     if summary is not None:
         results |= {key: summary[key] for key in _RESULTS}
         results |= {key: summary["energy"][key] for key in _ENERGIES}
+    if facts["average"]:
+        results["average"] = facts["average"]
     about = {key: facts[key] for key in ("checkpoint", "epoch", "checksums", "device")}
     extend_record(context.files.record, {"card": about | results})
     context.world.print_main(f"model card: {context.files.card}")

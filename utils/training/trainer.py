@@ -26,6 +26,7 @@ from utils.system.text import print_line
 from utils.training import loop
 from utils.training.context import RunContext
 from utils.training.evaluate import mean_firing_rates
+from utils.training.flags import TrainingFlags
 from utils.training.hooks import RunHooks
 from utils.training.metrics import EpochResult
 from utils.training.out_of_memory import explain_failures
@@ -46,6 +47,8 @@ def train(context: RunContext) -> None:
         world.print_main(f"nothing to train: {state.epoch} of --epochs {flags.epochs} are done")
         output.finish_stopped()
         return
+    if note := _ema_note(flags, steps):
+        world.print_main(note)
     if context.distributed.Vth_grad_sum:
         scale_threshold_gradients(context.model, world.size)
     with output, Signals(echoes=world.size > 1) as signals, explain_failures(context):
@@ -63,6 +66,19 @@ def train(context: RunContext) -> None:
             flags.label_smoothing,
         )
         output.finish()
+
+
+def _ema_note(flags: TrainingFlags, steps: int) -> str | None:
+    """Return a note if the average spans more than a tenth of a run of `steps` per epoch."""
+    if not flags.ema:
+        return None
+    span, updates = 1 / (1 - flags.ema), flags.epochs * steps / flags.accumulate
+    if span <= updates / 10:
+        return None
+    return (
+        f"note: --ema {flags.ema:g}: the average spans about {span:.0f} steps, which is long for a "
+        f"run of {updates:.0f}; lower it for the average to leave the first weights behind"
+    )
 
 
 def scale_threshold_gradients(model: nn.Module, factor: int) -> None:

@@ -25,6 +25,15 @@ FACTS = {
 }
 
 
+def test_averaged_weights_have_a_row_of_their_own():
+    average = {"accuracy": 76.5}
+    assert "averaged weights" not in render("net", FACTS, None)
+    assert "in their best epoch | 76.50 % |" in render("net", FACTS | {"average": average}, None)
+    average["validation_accuracy"] = 80.25
+    card = render("net", FACTS | {"average": average}, None)
+    assert "in their best epoch | 76.50 % (80.25 % on the validation data) |" in card
+
+
 def test_it_says_what_was_trained_and_what_came_of_it():
     summary = summarise(measured(), ["a", "b", "c"], ReportOptions())
     card = render("net on data", FACTS, summary)
