@@ -69,7 +69,7 @@ class Request:
     `engine` None is the fastest exact one. `dropout` is the network's probability in training.
     `image_steps` is the number of images times timesteps that the run will present, by which
     `compile="auto"` decides. `sync_bn` takes BatchNorm statistics over all ranks. `event_driven`
-    tells when convolutions of spikes are computed so: "auto" where that is faster and the passes
+    tells when convolutions of spikes are event-driven: "auto" where that is faster and the passes
     are compiled. Raises `ValueError` naming the flag for an unknown value.
     """
 

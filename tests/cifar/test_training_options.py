@@ -150,7 +150,7 @@ def test_averaged_weights_that_validation_data_chose_are_tested_once(call, capsy
 
 @pytest.mark.parametrize(("decay", "is_noted"), [("0.01", False), ("0.999", True)])
 def test_an_average_over_more_than_the_run_is_noted(decay, is_noted, call, capsys):
-    call("--epochs", "3", "--ema", decay)
+    call("--epochs", "6", "--ema", decay)
     notes = [line for line in capsys.readouterr().out.splitlines() if "note: --ema" in line]
     assert len(notes) == is_noted
 

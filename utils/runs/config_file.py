@@ -84,7 +84,7 @@ def _read_file(path: Path) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    """Return a YAML document; only true, false and null are other than text, whatever its version.
+    """Return a YAML document; scalars are text but for true, false and null, in any version.
 
     In YAML 1.1, which PyYAML reads, `compile: off` would be false and `1e-3` a word.
     """
@@ -115,7 +115,7 @@ def _content(node: Any) -> Any:
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """Return a dict of `pairs`; raises ValueError for a key that is there twice, or is no text."""
+    """Return a dict of `pairs`; raises ValueError for a key that is given twice or is not text."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if not isinstance(key, str):
@@ -127,7 +127,7 @@ def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _values(parser: FlagParser, content: Any) -> dict[str, Any]:
-    """Return the value of each flag by destination; raises ValueError for what is none."""
+    """Return the value of each flag by destination; raises ValueError for anything but flags."""
     if isinstance(content, list):
         content = _recorded(parser, content)
     if not isinstance(content, dict):

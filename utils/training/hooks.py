@@ -24,7 +24,7 @@ class StepHooks:
         """Called before each step."""
 
     def settle_step(self) -> bool:
-        """Return whether the step taken last stands, and with it what was computed since.
+        """Return whether the last step was kept; if not, what was computed since must be repeated.
 
         Called before each step is taken, and after the last one of an epoch.
         """

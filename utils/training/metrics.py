@@ -85,12 +85,12 @@ class ScoresCopy(HostCopy):
     """The scores of one rank, on their way to the host."""
 
     def read(self) -> Scores:
-        """Return the scores, waiting for the device if it has not come so far."""
+        """Return the scores, waiting for the device if it has not computed them yet."""
         return _scores(super().read())
 
 
 def hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many of `labels` (N,) are the largest, and among the five largest, of `logits`."""
+    """Return for how many of `labels` (N,) the logit is the largest, and among the five largest."""
     correct = ranked(logits) == labels[:, None]
     return correct[:, 0].sum(), correct.sum()
 

@@ -64,9 +64,9 @@ class Bar:
         self.index = self.first = index
 
     def step(self, meter: Meter) -> Scores | None:
-        """Count a step; return the scores if they were drawn, which those of a step before are.
+        """Count a step; return the scores if the bar was drawn: those of an earlier step.
 
-        By then the device has sent them, so that the host does not wait.
+        The device has sent these by then, so that the host does not wait.
         """
         scores = self._draw_requested()
         self.index += 1

@@ -23,12 +23,13 @@ _FOREIGN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 
 @dataclass
 class TrainState:
-    """A model with its optimizer after `epoch` epochs of `iteration` steps and `step` more steps.
+    """A model with its optimizer after `epoch` whole epochs and `step` steps of the next.
 
-    `meter` holds the sums of this rank in the epoch that has begun. `acc` is the test accuracy of
-    the last epoch and `best_acc` that of the best one, in percent; `keys` names them in a
-    checkpoint. `rows` are those of the log, one per epoch; `skipped` counts the steps left out;
-    `ema` averages the weights, if that is asked for.
+    `iteration` is the number of steps in the whole epochs. `meter` holds the sums of this rank in
+    the epoch that has begun. `acc` is the test accuracy of the last epoch and `best_acc` that of
+    the best one, in percent; `keys` names them in a checkpoint. `rows` are those of the log, one
+    per epoch; `skipped` counts the steps left out; `ema` averages the weights, if that is asked
+    for.
     """
 
     model: nn.Module

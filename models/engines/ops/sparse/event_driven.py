@@ -79,7 +79,7 @@ def output(
 ) -> Tensor:
     """Return `linear(p, weight, bias)` for bytes `p`, in the type of the weight.
 
-    It is in scratch memory if that is given, and the computation event-driven.
+    With `scratch`, an event-driven result is in that memory.
     """
     sparse = current(linear, p, weight, bias, binary, at)
     if sparse is None:

@@ -195,14 +195,14 @@ def conv2d_weight(
 
 
 def event_rate(p: Tensor) -> float:
-    """Return the share of nonzero bytes, of a long spike train in a sample of it."""
+    """Return the share of nonzero bytes; of a long spike train, that of a sample."""
     rate = ctypes.c_double()
     _call_plain("event_rate", p, p.numel(), ctypes.addressof(rate))
     return rate.value
 
 
 def pack_bits(values: Tensor) -> Tensor:
-    """Return zeros and ones in bytes as bits, in their order in memory; a multiple of 8 of them."""
+    """Return bytes of zeros and ones as bits, in their order in memory; a multiple of 8."""
     bits = values.new_empty(values.numel() // 8)
     _call_plain("pack_bits", values, values.numel(), bits)
     return bits

@@ -18,9 +18,9 @@ _PAGE = 2 << 20  # a huge page
 class Scratch:
     """A buffer that grows to the largest tensor taken from it.
 
-    A tensor may be used until the next one is taken. Allocated one by one, currents of T steps
-    would not fit into the memory that the one before has freed, since smaller tensors that are kept
-    for the backward pass take some of it.
+    A tensor may be used until the next one is taken. If each current
+    were allocated anew, it would rarely fit where the one before was: smaller tensors, kept for the
+    backward pass, would have taken some of that memory.
 
     Where it is large and the system is Linux, it lies outside the heap, shrinks with the currents,
     and is given back by `release`, together with what the heap has free when a forward pass begins.

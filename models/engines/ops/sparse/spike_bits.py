@@ -1,4 +1,4 @@
-"""Spikes that wait, eight to a byte."""
+"""Spike trains stored eight spikes to a byte."""
 
 from __future__ import annotations
 
