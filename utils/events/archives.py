@@ -62,10 +62,11 @@ def obtain(archives: Sequence[Archive], root: Path) -> None:
         try:
             file = _local_file(archive, root) or _downloaded(archive, root)
         except DownloadFailed as error:
-            files = (f"{missing.page} as {missing.file}" for missing in archives[done:])
+            files = (f"{missing.file} from {missing.page}" for missing in archives[done:])
             again = "run again to continue, or " if archive.addresses else ""
             raise UserError(
-                f"--path {root}: {error}; {again}download by hand and save there {', '.join(files)}"
+                f"--path {root}: {error}; {again}download by hand into this folder: "
+                f"{', '.join(files)}"
             ) from error
         extract(file, root / archive.folder, archive.members)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -30,7 +31,9 @@ class FlagParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
         """Return the flags; `given` is the set of those on the command line, without defaults."""
-        parsed = super().parse_args(args, namespace)
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
         parsed.given = self._given(args)
         return parsed
 
@@ -40,6 +43,12 @@ class FlagParser(argparse.ArgumentParser):
         for action in parser._actions:
             action.default = argparse.SUPPRESS
         return frozenset(vars(parser.parse_known_args(args)[0]))
+
+    def _suggestion(self, unknown: Sequence[str]) -> str:
+        """Return the known flag that is most like the first unknown one, if one is."""
+        flags = [argument.split("=")[0] for argument in unknown if argument.startswith("--")]
+        near = difflib.get_close_matches(flags[0], self._option_string_actions, 1) if flags else []
+        return f"; did you mean {near[0]}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the flags)")

@@ -181,5 +181,7 @@ def test_a_large_member_is_refused(tmp_path):
 
 
 def test_the_file_to_fetch_is_named(tmp_path):
-    with pytest.raises(UserError, match="--path .*by hand .*https://ibm.* as DvsGesture.tar.gz$"):
+    with pytest.raises(
+        UserError, match="--path .*by hand .*: DvsGesture.tar.gz from https://ibm.*"
+    ):
         loaders(tmp_path)

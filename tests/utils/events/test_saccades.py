@@ -132,10 +132,10 @@ def test_without_a_network_the_files_to_fetch_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(archives, "fetch", fail)
     page = "https://www.garrickorchard.com/datasets/n-mnist"
-    with pytest.raises(UserError, match=f"--path .*{page} as Train.zip, {page} as Test.zip"):
+    with pytest.raises(UserError, match=f"--path .*Train.zip from {page}, Test.zip from {page}"):
         loaders("NMNIST", tmp_path)
     page = "https://www.garrickorchard.com/datasets/n-caltech101"
-    with pytest.raises(UserError, match=f"no Caltech101/ .*by hand .*{page} as Caltech101.zip$"):
+    with pytest.raises(UserError, match=f"no Caltech101/ .*: Caltech101.zip from {page}$"):
         loaders("NCaltech101", tmp_path)
     (tmp_path / "Caltech101.zip").write_bytes(b"half")
     with pytest.raises(UserError, match="Caltech101.zip: its md5 is not .*remove it, get it from"):

@@ -77,6 +77,21 @@ def test_help_shows_defaults_where_there_are_any():
     assert "of the noise (default: 0)" in text and text.count("default") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--optimiser", "SGD"], "--optimiser SGD; did you mean --optimizer?"),
+        (["--datset=digits"], "--datset=digits; did you mean --dataset?"),
+        (["--qqq"], "--qqq (--help"),
+        (["words"], "words (--help"),
+    ],
+)
+def test_an_unknown_flag_is_told_with_its_nearest(given, said):
+    with pytest.raises(UserError) as error:
+        cifar_parser(False).parse_args(given)
+    assert f"unrecognized arguments: {said}" in str(error.value)
+
+
 def test_an_unknown_flag_is_a_user_error():
     with pytest.raises(UserError, match="--nonsense"):
         FlagParser().parse_args(["--nonsense", "1"])
