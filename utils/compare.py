@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.monitoring.comparison_plot import draw
-from utils.monitoring.run_logs import Group, group_runs, read_runs
+from utils.monitoring.run_logs import Group, group_runs, read_runs, without_repeats
 from utils.system.atomic_write import write_atomically
 from utils.system.entry import run
 from utils.system.errors import UserError
@@ -20,14 +20,17 @@ from utils.system.flags import FlagParser
 from utils.system.text import print_line
 
 _FORMATS = (".png", ".pdf", ".svg")
-_ACCURACY = 4  # the log's column of test accuracies
+_ACCURACY = 4  # the log's column of accuracies on test or validation data
+_USAGE = "%(prog)s [-h] LOG [LOG ...] [--label NAME [NAME ...]] [--out FILE]"
 _REMEDY = "make room or choose another --out"
-_HEADER = ("runs", "n", "epochs", "best accuracy", "last accuracy")
+_HEADER = ("runs", "n", "epochs", "scored on", "best accuracy", "last accuracy")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this program."""
-    parser = FlagParser(prog="python -m utils.compare", description=__doc__.splitlines()[0])
+    parser = FlagParser(
+        prog="python -m utils.compare", usage=_USAGE, description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "logs", metavar="LOG", nargs="+", help="a run's .txt, or the .jsonl of --log_json"
     )
@@ -45,9 +48,16 @@ def main() -> None:
     """Compare the logs that the command line names."""
     args = build_parser().parse_args()
     if args.label and len(args.label) != len(args.logs):
-        raise UserError(f"--label: {len(args.label)} names for {len(args.logs)} logs")
+        raise UserError(
+            f"--label: {len(args.label)} for {len(args.logs)} LOG; give one label for each log"
+        )
     target = _target(args.out) if args.out is not None else None
-    groups = group_runs(read_runs([Path(log) for log in args.logs]), args.label)
+    runs = read_runs([Path(log) for log in args.logs])
+    if not args.label:
+        runs, left_out = without_repeats(runs)
+        for line in left_out:
+            print_line(line)
+    groups = group_runs(runs, args.label)
     for line in table(groups):
         print_line(line)
     if target:
@@ -56,7 +66,7 @@ def main() -> None:
 
 
 def table(groups: Sequence[Group]) -> list[str]:
-    """Return the lines of a table: test accuracies in percent, mean and standard deviation."""
+    """Return the lines of a table: accuracies in percent, mean and standard deviation."""
     rows = [_HEADER, *map(_row, groups)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -67,7 +77,7 @@ def table(groups: Sequence[Group]) -> list[str]:
 def _row(group: Group) -> tuple[str, ...]:
     accuracies = [run.column(_ACCURACY) for run in group.runs]
     best, last = [max(a) for a in accuracies], [a[-1] for a in accuracies]
-    counts = str(len(group.runs)), str(group.epochs)
+    counts = str(len(group.runs)), str(group.epochs), group.tested_on
     return group.label, *counts, _mean_and_deviation(best), _mean_and_deviation(last)
 
 

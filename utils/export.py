@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Export the checkpoint that the command line names."""
+    """Export the checkpoint that the command line names; an existing file is never replaced."""
     args = build_parser().parse_args()
     path = Path(args.checkpoint)
     if args.size and args.to != "nir":
@@ -73,8 +74,9 @@ def main() -> None:
             files = _module(network, args.to, name, stem)
     except ExportError as error:
         raise UserError(f"--to {args.to}: {name} cannot be exported: {error}") from error
-    if path.resolve() in (file.resolve() for file, _ in files):
-        raise UserError(f"--out {args.out}: would overwrite the checkpoint {path}")
+    for file, _ in files:
+        if os.path.lexists(file):
+            raise UserError(f"--out {file}: it exists already; name another file")
     for file, content in files:
         write_atomically(file, lambda target, content=content: target.write(content), _REMEDY)
     print_line(f"{path}: {name}; wrote {' and '.join(str(file) for file, _ in files)}")

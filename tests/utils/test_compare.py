@@ -18,6 +18,7 @@ def call(tmp_path, monkeypatch, capsys):
         Log(tmp_path / f"{name}.txt").start([[0.1, 2.0, 2.1, 9.0, a] for a in accuracies])
     Log(tmp_path / "empty.txt").start()
     (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "a.json").write_text("[]")
     (tmp_path / "folder").mkdir()
 
     def call(line):
@@ -39,14 +40,12 @@ def test_a_table_of_means_and_standard_deviations(call):
     assert status == 0 and header[0].startswith("runs")
     best, last = statistics.stdev([30, 40]), statistics.stdev([30, 20])
     assert [entry for entry in map(str.strip, both) if entry] == [
-        *("both", "2", "2"),
+        *("both", "2", "2", "test"),
         f"35.00 ± {best:.2f}",
         f"25.00 ± {last:.2f}",
     ]
     assert [entry for entry in map(str.strip, other) if entry] == [
-        "other",
-        "1",
-        "3",
+        *("other", "1", "3", "test"),
         "3.00",
         "3.00",
     ]
@@ -67,9 +66,10 @@ def test_the_curves_are_drawn(call, tmp_path, suffix):
         ("folder", "LOG folder: not a file"),
         ("empty.txt", "LOG empty.txt: it holds no epoch"),
         ("text.txt", "text.txt is not a log"),
+        ("a.json", "LOG a.json: not a log; name a run's .txt or .jsonl"),
         ("a.txt ./a.txt", "LOG a.txt: another LOG"),
         ("a.txt long.txt --label x x", "LOG long.txt: 3 epochs"),
-        ("a.txt b.txt --label x", "--label: 1 names for 2 logs"),
+        ("a.txt b.txt --label x", "--label: 1 for 2 LOG; give one label for each log"),
         ("a.txt --out a.txt", "--out a.txt: name a .png"),
         ("a.txt --out nowhere/x.png", "--out nowhere/x.png: no folder"),
         ("a.txt --out folder", "--out folder"),

@@ -83,8 +83,8 @@ def test_the_nir_file_is_for_images_of_the_size_given(checkpoint, call):
     graph = nir.read(checkpoint.parent / "graph.nir")
     assert graph.nodes["images"].input_type["input"].tolist() == [2, 19, 21]
     assert graph.metadata["timesteps"] == 4
-    call(checkpoint, "--to", "nir", "--out", checkpoint.parent / "graph")
-    graph = nir.read(checkpoint.parent / "graph.nir")
+    call(checkpoint, "--to", "nir", "--out", checkpoint.parent / "default")
+    graph = nir.read(checkpoint.parent / "default.nir")
     assert graph.nodes["images"].input_type["input"].tolist() == [2, 32, 32]
 
 
@@ -163,12 +163,16 @@ def test_flags_that_make_no_sense_are_refused(checkpoint, call, arguments, line)
         call(checkpoint, *arguments)
 
 
-def test_the_checkpoint_is_not_overwritten(content, call, tmp_path):
+@pytest.mark.parametrize("existing", ["name.pth", "other.pth", "other.py"])
+def test_no_file_is_overwritten(content, call, tmp_path, existing):
     torch.save(content, tmp_path / "name.pth")
-    before = (tmp_path / "name.pth").read_bytes()
-    with pytest.raises(UserError, match="would overwrite the checkpoint"):
-        call(tmp_path / "name.pth", "--to", "torch", "--out", tmp_path / "name")
-    assert (tmp_path / "name.pth").read_bytes() == before and files(tmp_path) == ["name.pth"]
+    if existing != "name.pth":
+        (tmp_path / existing).write_text("of the user")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    stem = tmp_path / existing.split(".")[0]
+    with pytest.raises(UserError, match=f"^--out .*{existing}: it exists already; name another"):
+        call(tmp_path / "name.pth", "--to", "torch", "--out", stem)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_mistake_ends_the_program_with_one_line(tmp_path):

@@ -19,7 +19,7 @@ _TRAIN_LOSS, _TEST_LOSS, _TRAIN_ACCURACY, _TEST_ACCURACY = 1, 2, 3, 4  # columns
 def draw(groups: Sequence[Group]) -> Any:
     """Return a matplotlib figure of loss and accuracy against the epoch.
 
-    The test curves have bands; those of the training are thin and light.
+    The curves of test or validation data have bands; those of the training are thin and light.
     """
     from matplotlib.figure import Figure
 
@@ -37,10 +37,15 @@ def draw(groups: Sequence[Group]) -> Any:
     _finish(accuracy, "Accuracy", "top-1 accuracy (%)", groups)
     loss.set_ylim(bottom=0)
     handles = accuracy.get_lines()[1::2]  # those of the test
-    labels = [printable(f"{g.label} (n = {len(g.runs)})").replace("$", r"\$") for g in groups]
+    labels = [_label(group) for group in groups]
     columns = 2 if len(groups) > 3 and max(map(len, labels)) < 50 else 1
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
+
+
+def _label(group: Group) -> str:
+    scored = "" if group.tested_on == "test" else f", {group.tested_on} data"
+    return printable(f"{group.label} (n = {len(group.runs)}{scored})").replace("$", r"\$")
 
 
 def _curves(axes: Any, group: Group, train: int, test: int, style: dict[str, Any]) -> None:
@@ -66,7 +71,8 @@ def _finish(axes: Any, title: str, unit: str, groups: Sequence[Group]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     longest = max(group.epochs for group in groups)
-    axes.set_title(f"{title}: test (thin: training)", fontsize=10)
+    tested_on = " or ".join(sorted({group.tested_on for group in groups}))
+    axes.set_title(f"{title}: {tested_on} (thin: training)", fontsize=10)
     axes.set(xlabel="epoch", ylabel=unit)
     axes.set_xlim((0.5, 1.5) if longest == 1 else (1, longest))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))

@@ -10,24 +10,36 @@ from typing import Any
 
 from utils.runs.json_log import JsonLog
 from utils.runs.log import Log
-from utils.runs.paths import JSON_LOG, RECORD
+from utils.runs.paths import ASIDE, JSON_LOG, LOG, RECORD
 from utils.system.errors import UserError
 
 # Flags in which runs of one group may differ: the seed, and what has no effect on the result.
 _IRRELEVANT = {
     *("manualSeed", "name", "checkpoint", "resume"),
     *("log_json", "tensorboard", "report", "save_every", "print_freq", "workers", "pin_memory"),
+    *("test_batch", "mac_pj", "ac_pj", "stop_confidence", "log_evaluation", "rate_stat"),
     *("timeout", "local_rank", "gpu", "dist_url", "dist_backend", "rank"),
 }
 
 
 @dataclass(frozen=True)
 class RunLog:
-    """The epochs of a run's log, and the flags in the record beside it, empty without one."""
+    """The epochs of a run's log, and flags and seed in the record beside it, if there is one."""
 
     path: Path
     rows: list[list[float]]
     flags: dict[str, Any]
+    seed: int | None = None
+
+    @property
+    def tested_on(self) -> str:
+        """The data of the scores after each epoch: "test", or "validation" with `--val_split`."""
+        return "validation" if self.flags.get("val_split") else "test"
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the log was renamed when another run took its name."""
+        return ASIDE in self.path.stem
 
     def column(self, index: int) -> list[float]:
         """Return one column of the log, in its order."""
@@ -46,6 +58,11 @@ class Group:
         """The number of epochs of each run."""
         return len(self.runs[0].rows)
 
+    @property
+    def tested_on(self) -> str:
+        """The data of the scores after each epoch: "test", "validation", or both."""
+        return " and ".join(sorted({run.tested_on for run in self.runs}))
+
 
 def read_runs(paths: Sequence[Path]) -> list[RunLog]:
     """Return the runs of logs, `.txt` or `.jsonl`.
@@ -63,10 +80,29 @@ def _read_run(path: Path) -> RunLog:
     if not path.is_file():
         reason = "not a file; name a .txt or .jsonl" if path.exists() else "no such file"
         raise UserError(f"LOG {path}: {reason}")
+    if path.suffix not in (LOG, JSON_LOG):
+        raise UserError(f"LOG {path}: not a log; name a run's .txt or .jsonl")
     rows = JsonLog(path).read() if path.suffix == JSON_LOG else Log(path).epochs()
     if not rows:
         raise UserError(f"LOG {path}: it holds no epoch; wait for the first one to end")
-    return RunLog(path, rows, _recorded_flags(path.with_suffix(RECORD)))
+    return RunLog(path, rows, *_recorded(path.with_suffix(RECORD)))
+
+
+def without_repeats(runs: Sequence[RunLog]) -> tuple[list[RunLog], list[str]]:
+    """Return one run for each seed of recorded flags, and a line for each run that is left out.
+
+    Runs of equal flags and seed are equal: they say nothing about the spread. A log that was set
+    aside is left out before others.
+    """
+    first: dict[tuple[str, int], RunLog] = {}
+    lines = []
+    for run in sorted(runs, key=lambda run: run.is_set_aside):
+        if run.seed is not None:
+            same = first.setdefault((_key(run), run.seed), run)
+            if same is not run:
+                lines.append(f"{run.path}: left out; {same.path} has the same flags and seed")
+    kept = [*first.values(), *(run for run in runs if run.seed is None)]
+    return [run for run in runs if run in kept], lines
 
 
 def group_runs(runs: Sequence[RunLog], labels: Sequence[str] | None = None) -> list[Group]:
@@ -87,13 +123,14 @@ def group_runs(runs: Sequence[RunLog], labels: Sequence[str] | None = None) -> l
     return groups
 
 
-def _recorded_flags(path: Path) -> dict[str, Any]:
-    """Return the flags of the last start in the record `path`, none where there is no record."""
+def _recorded(path: Path) -> tuple[dict[str, Any], int | None]:
+    """Return flags and seed of the last start in the record `path`, none where there is none."""
     try:
-        flags = json.loads(path.read_text())[-1]["args"]
-        return {key: value for key, value in flags.items() if key not in _IRRELEVANT}
+        last = json.loads(path.read_text())[-1]
+        flags = {key: value for key, value in last["args"].items() if key not in _IRRELEVANT}
+        return flags, last.get("manualSeed")
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return {}
+        return {}, None
 
 
 def _key(run: RunLog) -> str:

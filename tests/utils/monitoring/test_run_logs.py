@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from utils.monitoring.run_logs import group_runs, read_runs
+from utils.monitoring.run_logs import group_runs, read_runs, without_repeats
 from utils.runs.json_log import JsonLog
 from utils.runs.log import Log
 from utils.system.errors import UserError
@@ -23,10 +23,41 @@ def write(tmp_path):
         else:
             JsonLog(path).write(rows, len(rows))
         if record:
-            (tmp_path / f"{stem}.json").write_text(json.dumps([{"args": FLAGS | flags}]))
+            (tmp_path / f"{stem}.json").write_text(json.dumps([_record(FLAGS | flags)]))
         return path
 
     return write
+
+
+def _record(flags):
+    return {"args": flags, "manualSeed": flags["manualSeed"]}
+
+
+def test_of_equal_runs_one_counts(write):
+    paths = [
+        write("a.old-1", accuracies=(1.0,)),
+        write("a"),
+        write("b", name="b"),
+        write("c", manualSeed=2),
+        write("d", lr=0.2),
+        write("e", record=False),
+        write("f", record=False),
+    ]
+    runs, lines = without_repeats(read_runs(paths))
+    assert [run.path.stem for run in runs] == ["a", "c", "d", "e", "f"]
+    assert sorted(lines) == [
+        f"{paths[0]}: left out; {paths[1]} has the same flags and seed",
+        f"{paths[2]}: left out; {paths[1]} has the same flags and seed",
+    ]
+    alone, lines = without_repeats(read_runs(paths[:1]))
+    assert len(alone) == 1 and not lines
+
+
+def test_the_data_that_runs_are_scored_on(write):
+    runs = read_runs([write("a"), write("b", val_split=0.2)])
+    assert [group.tested_on for group in group_runs(runs)] == ["test", "validation"]
+    (group,) = group_runs(runs, ["x", "x"])
+    assert group.tested_on == "test and validation"
 
 
 def _groups(*paths, labels=None):
