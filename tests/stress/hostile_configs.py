@@ -33,12 +33,12 @@ nowhere.txt | LOG nowhere.txt; no such file
 folder | LOG folder
 pipe | LOG pipe
 link | LOG link
-file | file is not a log
+file | LOG file; not a log; name
 configs/text.jsonl | configs/text.jsonl is not a JSON log
 configs/deep.jsonl | configs/deep.jsonl is not a JSON log
 {long} | {long}
 out/digits/tiny.lif.txt | of the same run
---label a b | --label; 2 names for 1 logs
+--label a b | --label; 2 for 1 LOG
 --out out/digits/tiny.lif.txt | --out out/digits/tiny.lif.txt
 --out nowhere/x.png | --out nowhere/x.png
 --out configs/folder.png | --out configs/folder.png
