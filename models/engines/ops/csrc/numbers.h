@@ -1,4 +1,4 @@
-// Types of numbers in memory, and how they are computed with: bf16 as float, bits as bytes of them.
+// Types of numbers in memory, and how they are computed with: bf16 as float, eight bits by a table.
 
 #pragma once
 
